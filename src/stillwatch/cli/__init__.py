@@ -1,0 +1,1 @@
+"""cli: one short function per verb."""

@@ -1,0 +1,76 @@
+"""main: the command line: verbs, and how errors leave the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from stillwatch import __version__
+from stillwatch.errors import StillwatchError
+from stillwatch.redact import plain_text
+
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+
+app = typer.Typer(
+    name="stillwatch",
+    help="Find unauthorised distillation of a model API: coordinated accounts that harvest its answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"stillwatch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Find unauthorised distillation of a model API: coordinated accounts that harvest its answers."""
+
+
+def _register() -> None:
+    from stillwatch.cli.demo import demo
+    from stillwatch.cli.scan import scan
+
+    verbs: tuple[Callable[..., None], ...] = (scan, demo)
+    for verb in verbs:
+        app.command()(verb)
+
+
+_register()
+
+
+def main() -> None:
+    """Run the command line. Exit 0 done, 2 bad input, 3 as `--fail-on` asked, 130 interrupted, 143 terminated."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except StillwatchError as error:
+        print(f"stillwatch: {plain_text(str(error))}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print("\nstillwatch: interrupted; nothing was written.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone; point stdout elsewhere so that the interpreter's own flush is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    """Unwind, so that what was half written and spilled is removed."""
+    sys.exit(TERMINATED)

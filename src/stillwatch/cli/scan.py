@@ -1,0 +1,204 @@
+"""scan: `stillwatch scan`: logs in, a findings folder out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stillwatch.errors import SettingsError
+from stillwatch.settings import SETTINGS_FILE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from stillwatch.dossier.findings import Findings
+    from stillwatch.pipeline import OnProgress
+
+FOUND = 3
+"""Exit status of `--fail-on campaign` when there is one."""
+
+STEPS = {
+    "read": "Reading exchanges",
+    "profile": "Profiling accounts",
+    "group": "Looking for groups",
+    "reread": "Reading candidates' prompts again",
+    "weigh": "Weighing evidence",
+    "report": "Writing findings",
+}
+
+
+def scan(
+    logs: Annotated[list[str], typer.Argument(help="Files, folders or patterns: Parquet, JSONL (.gz, .zst), CSV.")],
+    accounts: Annotated[str | None, typer.Option(help="Accounts file: sign-up, payment, organisation.")] = None,
+    allowlist: Annotated[Path | None, typer.Option(help="Licensed distillers: TOML, or one id a line.")] = None,
+    out: Annotated[Path, typer.Option(help="Findings folder to write.")] = Path("findings"),
+    engine: Annotated[str, typer.Option(help="Where to run: local.")] = "local",
+    since: Annotated[str | None, typer.Option(help="Only exchanges at or after this time (ISO 8601; UTC if unzoned).")] = None,
+    until: Annotated[str | None, typer.Option(help="Only exchanges before this time.")] = None,
+    map_: Annotated[list[str] | None, typer.Option("--map", help="theirs=ours: name a column yourself; repeatable.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Root key file instead of the one in STILLWATCH_HOME.")] = None,
+    config: Annotated[Path | None, typer.Option(help=f"Settings file; {SETTINGS_FILE} here, if there is one.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Worker threads.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
+    fail_on: Annotated[str | None, typer.Option(help="campaign: exit with 3 when a campaign is found.")] = None,
+) -> None:
+    """Scan logs for campaigns: accounts that act as one and harvest answers.
+
+    \b
+    Examples:
+      stillwatch scan logs/
+      stillwatch scan 'logs/2026-05-*.jsonl.zst' --accounts accounts.parquet --allowlist licensed.toml
+      stillwatch scan traces/ --map session_id=account_id --json
+      stillwatch scan logs/ --since 2026-05-01 --until 2026-06-01 --fail-on campaign
+    """
+    if fail_on not in (None, "campaign"):
+        raise SettingsError("--fail-on knows one word", got=repr(fail_on), expected="campaign")
+    if engine != "local":
+        raise SettingsError("--engine names an engine this version does not have", got=repr(engine), expected="local")
+    findings = run_scan(
+        logs=list(logs), accounts=accounts, allowlist=allowlist, out=out, since=_instant("--since", since),
+        until=_instant("--until", until), mapping=_mapping(map_ or []), key_file=key_file, config=config,
+        threads=threads,
+    )  # fmt: skip
+    report(findings, out, as_json=json_)
+    if fail_on and findings.campaigns.num_rows:
+        raise typer.Exit(FOUND)
+
+
+def run_scan(
+    *,
+    logs: list[str],
+    out: Path,
+    accounts: str | None = None,
+    allowlist: Path | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    mapping: dict[str, str] | None = None,
+    key_file: Path | None = None,
+    config: Path | None = None,
+    threads: int | None = None,
+) -> Findings:
+    """Scan with a progress bar and write the findings folder."""
+    # Imported here so that --help answers at once.
+    from stillwatch.allowlist import Allowlist, load_allowlist
+    from stillwatch.dossier.folder import check_target, write_findings
+    from stillwatch.engine.local import LocalEngine
+    from stillwatch.keys import RootKey, state_home
+    from stillwatch.pipeline import ScanRequest
+    from stillwatch.pipeline import scan as scan_logs
+    from stillwatch.settings import load_settings
+
+    check_target(out)
+    here = Path(SETTINGS_FILE)
+    settings = load_settings(config or (here if here.is_file() else None), os.environ, {"scan.threads": threads})
+    request = ScanRequest(
+        logs=logs,
+        accounts=accounts,
+        allowlist=load_allowlist(allowlist) if allowlist else Allowlist(),
+        since=since,
+        until=until,
+        mapping=mapping or {},
+    )
+    limits = settings.scan
+    with _progress() as on_progress:
+        findings = scan_logs(
+            request,
+            settings=settings,
+            engine=LocalEngine(threads=limits.threads, memory_mb=limits.memory_mb, n_shards=limits.partitions),
+            key=RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ),
+            now=datetime.now(UTC),
+            clock=time.perf_counter,
+            on_progress=on_progress,
+        )
+        write_findings(findings, out)
+    return findings
+
+
+def report(findings: Findings, out: Path, *, as_json: bool) -> None:
+    """Say what was found: a summary for a person, or JSON for a program."""
+    from stillwatch.cli.summary import print_summary
+    from stillwatch.dossier.folder import REPORT
+
+    if as_json:
+        typer.echo(json.dumps(as_plain(findings, out), indent=2, sort_keys=True))
+    else:
+        print_summary(_console(stderr=False), findings, report=out / REPORT)
+
+
+def as_plain(findings: Findings, out: Path) -> dict[str, Any]:
+    """What `--json` prints: campaigns and leads as in the Parquet files, without the members."""
+    from stillwatch.dossier.folder import REPORT
+
+    return {
+        "campaigns": [_plain(row) for row in findings.campaigns.to_pylist()],
+        "leads": [_plain(row) for row in findings.leads.to_pylist()],
+        "counts": findings.run["counts"],
+        "rejects": findings.run["rejects"],
+        "notes": findings.run["notes"],
+        "channels": findings.run["channels"],
+        "out": str(out),
+        "report": str(out / REPORT),
+    }
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    row = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+    return row | {"capabilities": dict(row["capabilities"])}
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """A progress bar on a terminal; silence elsewhere."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = _console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                for earlier in tasks.values():
+                    bar.update(earlier, completed=1, total=1)
+                tasks[step] = bar.add_task(STEPS.get(step, step), total=None)
+            if total:
+                bar.update(tasks[step], completed=done, total=total)
+
+        yield on_progress
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        theirs, equals, ours = pair.partition("=")
+        if not (theirs and equals and ours):
+            raise SettingsError("--map is not understood", got=repr(pair), expected="theirs=ours, as in --map user=account_id")
+        if mapping.get(theirs, ours) != ours:
+            raise SettingsError(f"--map names {theirs} twice", got=f"{mapping[theirs]} and {ours}")
+        mapping[theirs] = ours
+    return mapping
+
+
+def _instant(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{option} is no time", got=repr(text), expected="ISO 8601, as in 2026-05-01T00:00Z") from None
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

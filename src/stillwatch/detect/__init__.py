@@ -1,0 +1,1 @@
+"""detect: profiles, traits, communities, campaigns."""

@@ -1,0 +1,156 @@
+"""population: every account of a scan side by side, with the cohort and the paying unit it belongs to.
+
+Accounts are in the order of their ids, so whatever is computed here is the same for any split of the logs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from stillwatch.detect.profiles import SAMPLED
+
+Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+
+SMALLEST_COHORT = 100
+"""Accounts below which a (country, script) cohort is too small to carry a null of its own and joins the rest."""
+
+PAYING = ("org_id", "payment_fingerprint")
+"""Account columns that make accounts one paying unit: what the provider can see belongs together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """All accounts of a scan; every array has one entry per account unless it says otherwise.
+
+    Attributes:
+        account_ids: ids, ascending.
+        profiles: `records.PROFILES`, one row per account in the same order.
+        accounts: `records.ACCOUNTS` columns that were given, aligned, null where an account was not listed.
+        offsets: (n + 1,) where each account's sampled rows start in `sample`.
+        sample: flat arrays of the sampled rows: `row_id` and each name of `profiles.SAMPLED`.
+        unit: paying unit (accounts joined by organisation or payment instrument).
+        script: main writing system of the prompts, as in `kernels.writing.SCRIPTS`.
+        cohort: accounts that share country and script; nulls are taken within it, never across it.
+    """
+
+    account_ids: list[str]
+    profiles: pa.Table
+    accounts: pa.Table
+    offsets: Ints
+    sample: dict[str, Keys]
+    unit: Ints
+    script: Ints
+    cohort: Ints
+
+    def __len__(self) -> int:
+        return len(self.account_ids)
+
+    @property
+    def sampled(self) -> Ints:
+        """Sampled rows of each account."""
+        return np.diff(self.offsets)
+
+    def counter(self, name: str) -> Ints:
+        """One integer column of the profiles."""
+        values: Ints = self.profiles.column(name).to_numpy()
+        return values
+
+
+def build_population(profiles: pa.Table, accounts: pa.Table | None) -> Population:
+    """Line up profiles and the accounts file.
+
+    Args:
+        profiles: `records.PROFILES`, unique accounts, any order.
+        accounts: `records.ACCOUNTS` or None; accounts without exchanges are left out.
+    """
+    profiles = profiles.take(pc.sort_indices(profiles.column("account_id"))).combine_chunks()
+    account_ids: list[str] = profiles.column("account_id").to_pylist()
+    listed = _align(accounts, profiles.column("account_id"))
+    sample = {name: _flat(profiles, f"rows_{name}") for name in SAMPLED} | {"row_id": _flat(profiles, "rows")}
+    offsets = np.zeros(len(account_ids) + 1, np.int64)
+    np.cumsum(profiles.column("rows").combine_chunks().value_lengths().to_numpy(), out=offsets[1:])
+    script = _main_script(offsets, sample["script"])
+    return Population(
+        account_ids=account_ids,
+        profiles=profiles,
+        accounts=listed,
+        offsets=offsets,
+        sample=sample,
+        unit=joined_units(len(account_ids), [listed.column(name) for name in PAYING if name in listed.column_names]),
+        script=script,
+        cohort=_cohorts(listed, script),
+    )
+
+
+def joined_units(n: int, links: list[pa.ChunkedArray]) -> Ints:
+    """Join accounts that share a value in any of the columns; returns a dense unit number per account."""
+    rows, columns, width = [], [], 0
+    for link in links:
+        codes = link.combine_chunks().dictionary_encode()
+        known = np.flatnonzero(codes.is_valid().to_numpy(zero_copy_only=False))
+        rows.append(known)
+        columns.append(codes.indices.drop_null().to_numpy().astype(np.int64) + width)
+        width += len(codes.dictionary)
+    if not width:
+        return np.arange(n)
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    graph = coo_matrix((np.ones(len(row), np.int8), (row, n + column)), shape=(n + width, n + width))
+    _, label = connected_components(graph, directed=False)
+    return dense(label[:n])
+
+
+def dense(labels: npt.NDArray[np.generic]) -> Ints:
+    """Renumber labels 0..k-1 in the order they first appear."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return rank[inverse]
+
+
+def with_fallback(labels: list[Ints], smallest: int) -> Ints:
+    """The finest label of each account whose group has `smallest` accounts, then the next coarser; the last always.
+
+    Args:
+        labels: from fine to coarse; labels of different levels must not be equal.
+    """
+    label = labels[0]
+    for coarser in labels[1:]:
+        _, inverse, size = np.unique(label, return_inverse=True, return_counts=True)
+        label = np.where(size[inverse] < smallest, coarser, label)
+    return label
+
+
+def _main_script(offsets: Ints, script: Keys) -> Ints:
+    n = len(offsets) - 1
+    owner = np.repeat(np.arange(n), np.diff(offsets))
+    counts = coo_matrix((np.ones(len(owner), np.int64), (owner, script.astype(np.int64))), shape=(n, 256)).tocsr()
+    return np.asarray(counts.argmax(axis=1)).ravel().astype(np.int64)
+
+
+def _cohorts(accounts: pa.Table, script: Ints) -> Ints:
+    everybody = np.full(len(script), -1, np.int64)
+    levels = [-(script + 2), everybody]
+    if "country" in accounts.column_names:
+        country = accounts.column("country").combine_chunks().dictionary_encode().indices.fill_null(-1)
+        levels.insert(0, script * 1_000_000 + country.to_numpy().astype(np.int64) + 1)
+    return dense(with_fallback(levels, SMALLEST_COHORT))
+
+
+def _align(accounts: pa.Table | None, account_ids: pa.ChunkedArray) -> pa.Table:
+    if accounts is None:
+        return pa.table({"account_id": account_ids})
+    at = pc.index_in(account_ids, value_set=accounts.column("account_id").combine_chunks())
+    return accounts.take(at).set_column(accounts.column_names.index("account_id"), "account_id", account_ids)
+
+
+def _flat(table: pa.Table, name: str) -> Keys:
+    flat: Keys = table.column(name).combine_chunks().flatten().to_numpy()
+    return flat

@@ -1,0 +1,162 @@
+"""traits: the hubs where accounts meet, and how strongly each account carries them.
+
+A hub is a (kind, key): one payment instrument, one network, one prompt template. Accounts meet only at hubs;
+nothing in this package ever builds a pair of accounts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy.sparse import csr_matrix
+
+from stillwatch.detect.population import Population
+from stillwatch.kernels.hashing import HashKey, combine, hash_strings
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+SMALLEST_SHARE = 0.02
+"""An account carries a hub when it shows in at least this share of its sampled exchanges, so a chance visit does not
+count; for accounts of 50 sampled exchanges or fewer, one exchange is enough."""
+
+HUBS_PER_ACCOUNT = 24
+"""Hubs of one kind an account may carry, the most used first; bounds the edges by the accounts."""
+
+SIGN_UP_HOUR_US = 3_600_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of trait: the family it belongs to, who controls it, and whether groups may form on it."""
+
+    name: str
+    family: str
+    origin: str
+    forms_groups: bool
+    column: str
+
+
+KINDS = (
+    Kind("payment", "identity", "provider", True, "payment_fingerprint"),
+    Kind("phone", "identity", "provider", True, "phone_hash"),
+    Kind("email", "identity", "provider", True, "email_hash"),
+    Kind("network", "network_client", "client", True, "ip"),
+    Kind("client", "network_client", "client", False, "user_agent"),
+    Kind("system", "content", "client", True, "system_prompt"),
+    Kind("head", "content", "client", True, "prompt"),
+    Kind("tail", "content", "client", True, "prompt"),
+    Kind("sign_up", "time", "provider", False, "created_at"),
+)
+"""Every kind of trait; `column` names the canonical column without which the kind is not examined."""
+
+FAMILIES = ("identity", "network_client", "content", "time")
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Hubs carried by at least two accounts, ordered by kind then key.
+
+    Attributes:
+        kind: (h,) index into `KINDS`. key: (h,) keyed hash. fold: (h,) 0 or 1, a keyed coin.
+        share: (accounts, h) sparse; the share of an account's sampled exchanges that show the hub, 1 for identity.
+        alone: (accounts, kinds) hubs of each kind that nobody else carries; they count in an account's activity.
+    """
+
+    kind: Ints
+    key: npt.NDArray[np.uint64]
+    fold: Ints
+    share: csr_matrix
+    alone: Ints
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def of_family(self, family: str) -> Mask:
+        """Which hubs belong to a family."""
+        return np.isin(self.kind, [i for i, kind in enumerate(KINDS) if kind.family == family])
+
+    @property
+    def forming(self) -> Mask:
+        """Which hubs may form groups."""
+        return np.isin(self.kind, [i for i, kind in enumerate(KINDS) if kind.forms_groups])
+
+
+def find_traits(population: Population, *, key: HashKey) -> Traits:
+    """Find the hubs of a population.
+
+    Args:
+        key: keys account columns into hubs and tosses the fold of each hub.
+
+    Cost: linear in sampled rows; memory by accounts, at most `HUBS_PER_ACCOUNT` edges per account and kind.
+    """
+    edges = [
+        _account_edges(population, kind, key) if kind.name in _FROM_ACCOUNTS else _sampled_edges(population, kind.name)
+        for kind in KINDS
+    ]
+    hubs = [_shared_hubs(account, value) for account, value, _ in edges]
+    kinds = np.repeat(np.arange(len(KINDS)), [len(found) for found in hubs])
+    keys = np.concatenate(hubs)
+    rows, columns, shares, start = [], [], [], 0
+    alone = np.zeros((len(population), len(KINDS)), np.int64)
+    for number, ((account, value, share), found) in enumerate(zip(edges, hubs, strict=True)):
+        at = np.minimum(np.searchsorted(found, value), max(len(found) - 1, 0))
+        kept = np.flatnonzero(found[at] == value) if len(found) else np.zeros(0, np.int64)
+        rows.append(account[kept])
+        columns.append(at[kept] + start)
+        shares.append(share[kept])
+        start += len(found)
+        alone[:, number] = np.bincount(account, minlength=len(population)) - np.bincount(
+            account[kept], minlength=len(population)
+        )
+    matrix = csr_matrix(
+        (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))), shape=(len(population), len(keys))
+    )
+    fold = (combine([keys, kinds.astype(np.uint64)], key) & np.uint64(1)).astype(np.int64)
+    return Traits(kind=kinds, key=keys, fold=fold, share=matrix, alone=alone)
+
+
+_FROM_ACCOUNTS = ("payment", "phone", "email", "sign_up")
+
+_Edges = tuple[Ints, npt.NDArray[np.uint64], npt.NDArray[np.float64]]
+
+
+def _sampled_edges(population: Population, name: str) -> _Edges:
+    """Hubs of one kind in the sampled exchanges, with the share of the account's exchanges that show them."""
+    value = population.sample[name]
+    owner = np.repeat(np.arange(len(population)), population.sampled)
+    told = np.flatnonzero(value)
+    owner, value = owner[told], value[told]
+    order = np.lexsort((value, owner))
+    owner, value = owner[order], value[order]
+    first = np.flatnonzero(np.r_[True, (owner[1:] != owner[:-1]) | (value[1:] != value[:-1])][: len(owner)])
+    count = np.diff(np.r_[first, len(owner)])
+    owner, value = owner[first], value[first]
+    share = count / population.sampled[owner]
+    order = np.lexsort((value, -count, owner))
+    rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
+    kept = np.sort(order[(rank < HUBS_PER_ACCOUNT) & (share[order] >= SMALLEST_SHARE)])
+    return owner[kept], value[kept], share[kept]
+
+
+def _account_edges(population: Population, kind: Kind, key: HashKey) -> _Edges:
+    """Hubs that come from the accounts file."""
+    if kind.column not in population.accounts.column_names:
+        return np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0)
+    values = population.accounts.column(kind.column).combine_chunks()
+    if kind.name == "sign_up":
+        hour = values.cast(pa.int64()).fill_null(-1).to_numpy() // SIGN_UP_HOUR_US
+        hashed = np.where(hour >= 0, hour + 1, 0).astype(np.uint64)
+    else:
+        hashed = hash_strings(values, key)
+    known = np.flatnonzero(hashed)
+    return known, hashed[known], np.ones(len(known))
+
+
+def _shared_hubs(account: Ints, value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Keys carried by two accounts or more, ascending; each (account, key) occurs once."""
+    keys, count = np.unique(value, return_counts=True)
+    return keys[count > 1]

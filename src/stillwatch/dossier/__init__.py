@@ -1,0 +1,1 @@
+"""dossier: documents that a court, a colleague or a partner reads."""

@@ -1,0 +1,273 @@
+"""assemble: weighed groups into the tables of a findings folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stillwatch.detect.cells import hub_counts
+from stillwatch.detect.groups import enriched_hubs
+from stillwatch.detect.population import Population
+from stillwatch.detect.traits import KINDS, Traits
+from stillwatch.dossier.activity import Activity
+from stillwatch.evidence.judge import Weighed, detail_json, q_values, shortfalls, verdict
+from stillwatch.evidence.signal import Finding
+from stillwatch.kernels.hashing import key_text
+from stillwatch.records import CAMPAIGNS, EVIDENCE, EVIDENCE_ROWS, EXPLANATIONS, LEADS, MEMBERS, TRAITS
+
+from stillwatch.settings import Settings
+
+Ints = npt.NDArray[np.int64]
+
+ROWS_PER_EVIDENCE = 50
+"""Rows named per piece of evidence, those with the smallest row ids."""
+
+TRAITS_PER_GROUP = 200
+PICTURED_ACCOUNTS, PICTURED_TRAITS = 60, 30
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """A weighed group with its name, its core (accounts at or above the membership bar), its q value and verdict."""
+
+    weighed: Weighed
+    campaign_id: str
+    core: Ints
+    q_value: float
+    verdict: str
+    missed: Mapping[str, float]
+
+
+def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
+    """Judge every weighed group, campaigns first, then by size.
+
+    A core of fewer accounts than `n_min_accounts` is a lead whatever its bits: there is nobody to name.
+    """
+    ruled = []
+    for one, q_value in zip(weighed, q_values(weighed), strict=True):
+        population = one.subject.population
+        core = np.flatnonzero(one.subject.candidate.membership >= settings.bars.membership_min)
+        named = core if len(core) else one.subject.candidate.members
+        said = verdict(one, q_value, settings.bars, n_min_population=settings.scan.n_min_population)
+        missed = shortfalls(one, q_value, settings.bars)
+        if len(core) < settings.scan.n_min_accounts:
+            missed |= {"members": float(settings.scan.n_min_accounts - len(core))}
+            said = "lead" if said == "campaign" else said
+        if len(population) < settings.scan.n_min_population:
+            missed |= {"population": float(settings.scan.n_min_population - len(population))}
+        ids = "\n".join(population.account_ids[i] for i in named)
+        campaign_id = "c" + hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()[:15]
+        ruled.append(Ruled(one, campaign_id, named, q_value, said, missed))
+    return sorted(ruled, key=lambda one: (one.verdict != "campaign", -len(one.core), one.campaign_id))
+
+
+def assemble(ruled: Sequence[Ruled], *, settings: Settings, not_examined: Sequence[str]) -> dict[str, pa.Table]:
+    """The tables of `records.FINDINGS`, sorted, so that the same rows give the same bytes."""
+    fingerprint = settings.fingerprint()
+    campaigns = [one for one in ruled if one.verdict == "campaign"]
+    leads = [one for one in ruled if one.verdict != "campaign"]
+    evidence = [(one, finding) for one in ruled for finding in one.weighed.findings.values()]
+    return {
+        "campaigns": _table(CAMPAIGNS, (_group_row(one, not_examined) for one in campaigns)),
+        "leads": _table(LEADS, (_group_row(one, not_examined) | _missed(one) for one in leads)),
+        "members": _table(MEMBERS, (row for one in campaigns for row in _member_rows(one))),
+        "evidence": _table(EVIDENCE, (_evidence_row(one, finding, fingerprint) for one, finding in evidence)),
+        "evidence_rows": _table(
+            EVIDENCE_ROWS, (row for one, finding in evidence for row in _row_samples(one, finding, fingerprint))
+        ),
+        "traits": _table(TRAITS, (row for one in ruled for row in _trait_rows(one))),
+        "explanations": _table(EXPLANATIONS, (row for one in ruled for row in _explanation_rows(one))),
+    }
+
+
+def activities(ruled: Sequence[Ruled], days: pa.Table) -> dict[str, Activity]:
+    """What each group did, for its pictures.
+
+    Args:
+        days: columns `account`, `day`, `n` of `days.DAYS`, for the cores of all groups.
+    """
+    return {one.campaign_id: _activity(one, days) for one in ruled}
+
+
+def _table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def _group_row(one: Ruled, not_examined: Sequence[str]) -> dict[str, Any]:
+    population, weighed = one.weighed.subject.population, one.weighed
+    return {
+        "campaign_id": one.campaign_id,
+        "verdict": one.verdict,
+        "n_accounts": len(one.core),
+        "n_exchanges": int(population.counter("n_exchanges")[one.core].sum()),
+        "input_tokens": int(population.counter("input_tokens")[one.core].sum()),
+        "output_tokens": int(population.counter("output_tokens")[one.core].sum()),
+        "first_seen": _instant(int(population.counter("first_ts")[one.core].min())),
+        "last_seen": _instant(int(population.counter("last_ts")[one.core].max())),
+        "operator_bits": _bits(weighed.operator_bits),
+        "harvest_bits": _bits(weighed.harvest_bits),
+        "e_log2": _bits(weighed.e_log2),
+        "q_value": one.q_value,
+        "best_innocent": weighed.best_innocent.hypothesis.name,
+        "innocent_margin_bits": _bits(weighed.best_innocent.bits),
+        "capabilities": sorted((name, round(share, 6)) for name, share in weighed.capabilities.items()),
+        "not_examined": list(not_examined),
+    }
+
+
+def _missed(one: Ruled) -> dict[str, Any]:
+    """The bar missed by most, as a share of the bar, so that bits and q values can be compared."""
+    if not one.missed:
+        return {"failed_bar": "", "shortfall": 0.0}
+    order = ("population", "members", "innocent_margin_bits", "operator_bits", "harvest_bits", "q_value")
+    name = next(name for name in order if name in one.missed)
+    return {"failed_bar": name, "shortfall": _bits(one.missed[name])}
+
+
+def _member_rows(one: Ruled) -> Iterable[dict[str, Any]]:
+    candidate, population = one.weighed.subject.candidate, one.weighed.subject.population
+    exchanges = population.counter("n_exchanges")
+    for at in one.core:
+        yield {
+            "campaign_id": one.campaign_id,
+            "account_id": population.account_ids[at],
+            "membership": round(float(candidate.membership[at]), 9),
+            "n_exchanges": int(exchanges[at]),
+            "bits": _bits(float(candidate.bits[at])),
+        }
+
+
+def _evidence_id(one: Ruled, finding: Finding, fingerprint: str) -> str:
+    return hashlib.sha256(f"{one.campaign_id}\n{finding.signal}\n{fingerprint}".encode()).hexdigest()[:16]
+
+
+def _evidence_row(one: Ruled, finding: Finding, fingerprint: str) -> dict[str, Any]:
+    return {
+        "evidence_id": _evidence_id(one, finding, fingerprint),
+        "subject_kind": "campaign",
+        "subject_id": one.campaign_id,
+        "signal": finding.signal,
+        "family": finding.family,
+        "statistic": _bits(finding.statistic),
+        "n": finding.n,
+        "effect": _bits(finding.effect),
+        "lo": _bits(finding.lo),
+        "hi": _bits(finding.hi),
+        "null_id": finding.null_id,
+        "p_log10": None,
+        "e_log2": _bits(finding.e_log2),
+        "h1": finding.h1,
+        "h0": finding.h0,
+        "settings_hash": fingerprint,
+        "detail": detail_json(finding),
+    }
+
+
+def _row_samples(one: Ruled, finding: Finding, fingerprint: str) -> Iterable[dict[str, Any]]:
+    """The sampled exchanges of members that show what the finding rests on."""
+    population = one.weighed.subject.population
+    sample = population.sample
+    owner = np.repeat(np.arange(len(population)), population.sampled)
+    inside = np.zeros(len(population), bool)
+    inside[one.core] = True
+    shown = np.zeros(len(owner), bool)
+    in_rows = [(kind, keys) for kind, keys in finding.shows if kind in sample]
+    for kind, keys in in_rows:
+        shown |= np.isin(sample[kind], keys)
+    rows = np.flatnonzero(inside[owner] & (shown if in_rows else True))
+    row_id = sample["row_id"][rows]
+    for at in np.argsort(row_id, kind="stable")[:ROWS_PER_EVIDENCE]:
+        yield {
+            "evidence_id": _evidence_id(one, finding, fingerprint),
+            "account_id": population.account_ids[owner[rows[at]]],
+            "row_id": key_text(int(row_id[at])),
+            "role": "shows" if in_rows else "member",
+            "n_total": len(rows),
+        }
+
+
+def _own_hubs(one: Ruled) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
+    """Hubs the group made its own, the most telling first, with accounts inside and expected."""
+    subject = one.weighed.subject
+    population, traits = subject.population, subject.traits
+    hubs = np.flatnonzero(enriched_hubs(population, traits, one.core, within=np.ones(len(traits), bool)))
+    inside = np.zeros(len(population), bool)
+    inside[one.core] = True
+    counts = hub_counts(population, traits, hubs, inside=inside, unit=np.arange(len(population)))
+    order = np.lexsort((traits.key[hubs], traits.kind[hubs], -counts.observed))[:TRAITS_PER_GROUP]
+    return hubs[order], counts.observed[order], counts.expected[order]
+
+
+def _trait_rows(one: Ruled) -> Iterable[dict[str, Any]]:
+    traits = one.weighed.subject.traits
+    hubs, observed, expected = _own_hubs(one)
+    carriers = np.asarray((traits.share[:, hubs] > 0).sum(axis=0)).ravel()
+    for hub, n_inside, n_all, predicted in zip(hubs, observed, carriers, expected, strict=True):
+        yield {
+            "campaign_id": one.campaign_id,
+            "trait_key": key_text(int(traits.key[hub])),
+            "kind": KINDS[traits.kind[hub]].name,
+            "origin": KINDS[traits.kind[hub]].origin,
+            "n_inside": int(n_inside),
+            "n_outside": int(n_all - n_inside),
+            "expected": _bits(float(predicted)),
+        }
+
+
+def _explanation_rows(one: Ruled) -> Iterable[dict[str, Any]]:
+    for margin in one.weighed.margins:
+        yield {
+            "campaign_id": one.campaign_id,
+            "hypothesis": margin.hypothesis.name,
+            "bits": _bits(margin.bits),
+            "would_change": margin.hypothesis.would_change,
+        }
+
+
+def _activity(one: Ruled, days: pa.Table) -> Activity:
+    population, traits = one.weighed.subject.population, one.weighed.subject.traits
+    accounts = np.sort(population.profiles.column("account").to_numpy()[one.core])
+    mine = np.isin(days.column("account").to_numpy(), accounts)
+    day, n = days.column("day").to_numpy()[mine], days.column("n").to_numpy()[mine]
+    seen, at = np.unique(day, return_inverse=True)
+    rhythm = population.profiles.column("rhythm").combine_chunks().flatten().to_numpy().reshape(len(population), -1)
+    outside = np.ones(len(population), bool)
+    outside[one.core] = False
+    background = rhythm[outside].sum(axis=0, dtype=np.float64)
+    return Activity(
+        days=[date(1970, 1, 1) + timedelta(days=int(value)) for value in seen],
+        exchanges_per_day=np.bincount(at, n, minlength=len(seen)).astype(np.int64).tolist(),
+        accounts_per_day=np.bincount(at, minlength=len(seen)).tolist(),
+        hour_of_week=rhythm[one.core].sum(axis=0, dtype=np.int64).tolist(),
+        background_hour_of_week=(background / max(background.sum(), 1.0)).tolist(),
+        edges=_edges(population, traits, one),
+    )
+
+
+def _edges(population: Population, traits: Traits, one: Ruled) -> list[tuple[str, str, float]]:
+    hubs, _, _ = _own_hubs(one)
+    accounts = one.core[np.lexsort((one.core, -population.counter("n_exchanges")[one.core]))][:PICTURED_ACCOUNTS]
+    shown = traits.share[accounts][:, hubs[:PICTURED_TRAITS]].tocoo()
+    keys = [key_text(int(traits.key[hub])) for hub in hubs[:PICTURED_TRAITS]]
+    return sorted(
+        (population.account_ids[accounts[row]], keys[column], float(share))
+        for row, column, share in zip(shown.row, shown.col, shown.data, strict=True)
+    )
+
+
+def _instant(us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=us)
+
+
+def _bits(value: float) -> float:
+    """Rounded far below meaning, so that the last bit of a floating-point sum never shows in a file."""
+    return round(float(value), 6)

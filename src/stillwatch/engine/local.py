@@ -1,0 +1,132 @@
+"""local: the embedded Engine: threads map, rows are shuffled in memory and spilled to disk when large.
+
+Memory holds at most the spill budget plus one shard per thread, so it grows with the accounts of a shard and not with
+the exchanges of the log. Kernels release the GIL, so threads are enough.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from stillwatch.engine.engine import Map, Reduce
+
+T = TypeVar("T")
+
+MIX = np.uint64(0x9E3779B97F4A7C15)
+"""Fibonacci hashing constant (Knuth, TAOCP 3, 6.4): spreads keyed account hashes over shards."""
+
+
+class LocalEngine:
+    """Threads of this process.
+
+    Args:
+        threads: worker threads. memory_mb: mapped rows kept in memory before they spill. n_shards: shards.
+        spill_dir: where to spill; a private temporary folder by default, removed when the shards are closed.
+    """
+
+    def __init__(self, *, threads: int, memory_mb: int, n_shards: int, spill_dir: Path | None = None) -> None:
+        self._threads, self._memory, self._n_shards, self._spill_dir = threads, memory_mb << 20, n_shards, spill_dir
+
+    def shuffle(self, batches: Iterable[pa.RecordBatch], kernel: Map, *, by: str) -> LocalShards:
+        """Map `kernel` over `batches` and gather rows whose uint64 column `by` is equal into one shard."""
+        shards = LocalShards(self._n_shards, memory=self._memory, threads=self._threads, folder=self._spill_dir)
+        try:
+            for _ in _in_threads(batches, lambda batch: shards.add(kernel(batch), by=by), threads=self._threads):
+                pass
+        except BaseException:
+            shards.close()
+            raise
+        return shards
+
+    def map(self, batches: Iterable[pa.RecordBatch], kernel: Callable[[pa.RecordBatch], pa.Table]) -> list[pa.Table]:
+        """Map a kernel whose results are few over `batches`; results in no particular order."""
+        return list(_in_threads(batches, kernel, threads=self._threads))
+
+
+class LocalShards:
+    """Mapped rows by shard, in memory up to a budget and in Arrow files beyond it."""
+
+    def __init__(self, n_shards: int, *, memory: int, threads: int, folder: Path | None) -> None:
+        self._parts: list[list[pa.RecordBatch]] = [[] for _ in range(n_shards)]
+        self._budget, self._held, self._threads = memory, 0, threads
+        self._lock = threading.Lock()
+        self._parent, self._folder = folder, None
+        self._spills = 0
+        self.n_rows = 0
+
+    def add(self, batch: pa.RecordBatch, *, by: str) -> None:
+        """Route the rows of one mapped batch to their shards; thread-safe."""
+        n_shards = len(self._parts)
+        shard = ((batch.column(by).to_numpy() * MIX) >> np.uint64(32)) % np.uint64(n_shards)
+        order = np.argsort(shard.astype(np.int16), kind="stable")
+        ordered = batch.take(pa.array(order))
+        bounds = np.searchsorted(shard[order], np.arange(n_shards + 1))
+        with self._lock:
+            for part, start, stop in zip(self._parts, bounds[:-1], bounds[1:], strict=True):
+                if stop > start:
+                    part.append(ordered.slice(start, stop - start))
+            self._held += ordered.nbytes
+            self.n_rows += batch.num_rows
+            if self._held > self._budget:
+                self._spill()
+
+    def _spill(self) -> None:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="stillwatch-", dir=self._parent))
+        for index, part in enumerate(self._parts):
+            if part:
+                with pa.OSFile(str(self._folder / f"{index:04d}-{self._spills:06d}.arrow"), "wb") as sink:
+                    table = pa.Table.from_batches(part).combine_chunks()
+                    with pa.ipc.new_file(sink, table.schema) as writer:
+                        writer.write_table(table)
+                part.clear()
+        self._spills += 1
+        self._held = 0
+
+    def reduce(self, kernel: Reduce) -> pa.Table:
+        """Run a kernel over every shard and return all results, in no particular order."""
+        tables = list(_in_threads(range(len(self._parts)), lambda i: self._reduce_one(i, kernel), threads=self._threads))
+        return pa.concat_tables([table for table in tables if table is not None])
+
+    def _reduce_one(self, index: int, kernel: Reduce) -> pa.Table | None:
+        batches = list(self._parts[index])
+        if self._folder is not None:
+            for path in sorted(self._folder.glob(f"{index:04d}-*.arrow")):
+                with pa.OSFile(str(path), "rb") as stored:
+                    batches += pa.ipc.open_file(stored).read_all().to_batches()
+        return kernel(pa.Table.from_batches(batches).combine_chunks()) if batches else None
+
+    def close(self) -> None:
+        """Give back memory and disk."""
+        for part in self._parts:
+            part.clear()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def _in_threads(items: Iterable[T], work: Callable[[T], object], *, threads: int) -> Iterator[object]:
+    """Results of `work` as they finish; at most two items per thread are in flight, and the first error stops all."""
+    pending: set[Future[object]] = set()
+    with ThreadPoolExecutor(threads, thread_name_prefix="stillwatch") as pool:
+        try:
+            for item in items:
+                pending.add(pool.submit(work, item))
+                if len(pending) >= 2 * threads:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for one in done:
+                        yield one.result()
+            for one in pending:
+                yield one.result()
+        finally:
+            for one in pending:
+                one.cancel()

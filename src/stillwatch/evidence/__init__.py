@@ -1,0 +1,1 @@
+"""evidence: Signals and innocent explanations; what a group is weighed with."""

@@ -1,0 +1,120 @@
+"""hubs: one operator? Facets that ought to be independent agree across a group.
+
+A group formed on one half of the hubs is tested on the other half: among the n units that carry a hub, how many lie
+in the group, against the share of the cohort's edges the group holds. What formed the group never tests it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaincinv
+
+from stillwatch.detect.cells import hub_counts
+from stillwatch.detect.groups import SMALLEST_MEETING
+from stillwatch.detect.traits import KINDS
+from stillwatch.evidence.signal import Finding, Question, Subject
+from stillwatch.kernels.evalues import hub_e_log2, mean_e_log2
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedHubs:
+    """Members meet at more hubs of one family than their share of the population predicts.
+
+    Null: which carriers of a hub are members is independent of the hub, given cohort and activity. Fails where an
+    innocent cause joins the family to what formed the group: one organisation, one place, one tool; those are
+    hypotheses of their own (`innocent`). To defeat it an operator must give every account a trait of its own.
+    """
+
+    name: str
+    family: str
+    needs: tuple[str, ...]
+    question: Question = "operator"
+
+    def weigh(self, subject: Subject) -> Finding | None:
+        """Average the e-values of both halves, each the mean over the other half's hubs."""
+        tested = [self._weigh_half(subject, fold) for fold in (0, 1)]
+        told = [half for half in tested if half is not None]
+        if not told:
+            return None
+        e_log2 = mean_e_log2(np.array([half.e_log2 if half else -np.inf for half in tested]))
+        observed, expected = sum(half.observed for half in told), sum(half.expected for half in told)
+        low, high = poisson_interval(observed)
+        return Finding(
+            signal=self.name,
+            family=self.family,
+            statistic=float(observed),
+            n=max(half.n_units for half in told),
+            effect=observed / max(expected, 1e-9),
+            lo=low / max(expected, 1e-9),
+            hi=high / max(expected, 1e-9),
+            null_id="hub-configuration-by-cohort/1",
+            e_log2=e_log2,
+            h1="each hub has its own share of carriers in the group, uniform between the null share and 1",
+            h0="carriers of a hub lie in the group as often as the group's share of its cohorts' edges",
+            detail={"hubs_tested": sum(half.n_hubs for half in told), "halves": len(told), "expected": expected},
+            shows=tuple(
+                (KINDS[kind].name, np.concatenate([half.keys[half.kinds == kind] for half in told]))
+                for kind in np.unique(np.concatenate([half.kinds for half in told]))
+            ),
+        )
+
+    def _weigh_half(self, subject: Subject, fold: int) -> _Half | None:
+        members = subject.candidate.halves[fold]
+        if members is None:
+            return None
+        traits, population = subject.traits, subject.population
+        inside = np.zeros(len(population), bool)
+        inside[members] = True
+        inside &= subject.eligible
+        if not inside.any():
+            return None
+        hubs = np.flatnonzero(traits.of_family(self.family) & (traits.fold != fold))
+        # Identity is what makes paying units, so within that family accounts are counted, not units.
+        unit = np.arange(len(population)) if self.family == "identity" else subject.unit
+        counts = hub_counts(population, traits, hubs, inside=inside, unit=unit, eligible=subject.eligible)
+        enough = (counts.carriers >= SMALLEST_MEETING) & (counts.expected > 0) & (counts.expected < counts.carriers)
+        if not enough.any():
+            return None
+        hubs, carriers = hubs[enough], counts.carriers[enough]
+        observed, expected = counts.observed[enough], counts.expected[enough]
+        e_log2 = hub_e_log2(observed, carriers, expected / carriers)
+        met = observed > expected
+        strong = e_log2 > 0
+        return _Half(
+            e_log2=mean_e_log2(e_log2),
+            n_hubs=len(hubs),
+            n_units=len(np.unique(unit[inside])),
+            observed=int(observed[met].sum()),
+            expected=float(expected[met].sum()),
+            kinds=traits.kind[hubs[strong]],
+            keys=traits.key[hubs[strong]],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    e_log2: float
+    n_hubs: int
+    n_units: int
+    observed: int
+    expected: float
+    kinds: Ints
+    keys: npt.NDArray[np.uint64]
+
+
+def poisson_interval(observed: int) -> tuple[float, float]:
+    """Exact 95 % interval of a Poisson mean (Garwood 1936)."""
+    low = float(gammaincinv(observed, 0.025)) if observed else 0.0
+    return low, float(gammaincinv(observed + 1, 0.975))
+
+
+IDENTITY = SharedHubs("shared_identity", "identity", ("payment_fingerprint", "phone_hash", "email_hash"))
+NETWORK_CLIENT = SharedHubs("shared_network_client", "network_client", ("ip", "user_agent", "tls_fingerprint"))
+CONTENT = SharedHubs("shared_templates", "content", ("prompt", "system_prompt"))
+SIGN_UP = SharedHubs("sign_up_bursts", "time", ("created_at",))

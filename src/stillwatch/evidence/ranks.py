@@ -1,0 +1,107 @@
+"""ranks: a score of each account against its peers; the units of a group bet together.
+
+Peers share script, habit of system prompts and, up to the 64 exchanges from which on a share is as precise as it
+gets, volume; so an agent's user is compared with agents' users and a light account with light ones. Each account's rank among outsiders is a conformal p-value, and the calibrator of Vovk
+and Sellke turns it into an e-value. Within a unit e-values are averaged, across units they multiply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatch.detect.population import Population, dense, with_fallback
+from stillwatch.evidence.signal import Subject
+from stillwatch.kernels.evalues import conformal_p, mean_e_log2, rank_e_log2
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+FEWEST_PEERS = 60
+"""Outsiders an account must be ranked among; with fewer it does not bet."""
+
+SMALLEST_PEER_GROUP = 300
+"""Accounts below which a peer group joins the next coarser one."""
+
+
+STAKES = (0.1, 0.25, 0.5, 0.75, 1.0)
+"""Shares of its money a unit may bet; the total is averaged over them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How a group ranks among its peers: total e-value, units that bet, medians inside and outside with an interval."""
+
+    e_log2: float
+    n_units: int
+    inside: float
+    outside: float
+    lo: float
+    hi: float
+
+
+def peer_groups(population: Population) -> Ints:
+    """A dense peer group per account: script, volume (below 4, 16, 64, more), whether most exchanges bear a system prompt."""
+    owner = np.repeat(np.arange(len(population)), population.sampled)
+    told = np.bincount(owner, population.sample["system"] != 0, minlength=len(population))
+    volume = np.searchsorted([4, 16, 64], population.counter("n_exchanges"), side="right")
+    with_system = (told * 2 >= population.sampled).astype(np.int64)
+    coarse = volume * 2 + with_system + 1000
+    return dense(
+        with_fallback([population.script * 64 + volume * 2 + with_system, coarse, with_system + 2000], SMALLEST_PEER_GROUP)
+    )
+
+
+def rank_units(subject: Subject, score: Floats, *, among: Mask | None = None) -> Ranking | None:
+    """Rank the group's accounts by a score against outsiders of their peer group, and let its units bet.
+
+    Args:
+        score: (accounts,), nan where an account has none. among: members to rank; all by default.
+
+    Returns:
+        None where no member has `FEWEST_PEERS` peers with a score.
+    """
+    population, members = subject.population, subject.candidate.members
+    inside = np.zeros(len(population), bool)
+    inside[members] = True
+    scored = np.isfinite(score) & subject.eligible
+    bets = inside & scored & (True if among is None else among)
+    peers = peer_groups(population)
+    e_log2 = np.full(len(population), np.nan)
+    references = []
+    for peer in np.unique(peers[bets]):
+        reference = score[scored & ~inside & (peers == peer)]
+        if len(reference) >= FEWEST_PEERS:
+            here = np.flatnonzero(bets & (peers == peer))
+            e_log2[here] = rank_e_log2(conformal_p(score[here], reference))
+            references.append(reference)
+    if not references:
+        return None
+    bet = np.flatnonzero(np.isfinite(e_log2))
+    total, n_units = _across_units(e_log2[bet], subject.unit[bet])
+    low, high = _median_interval(score[bet])
+    outside = float(np.median(np.concatenate(references)))
+    return Ranking(total, n_units, float(np.median(score[bet])), outside, low, high)
+
+
+def _across_units(e_log2: Floats, unit: Ints) -> tuple[float, int]:
+    """The units' bets as one e-value, in bits: each stakes a share of its money on the mean e-value of its accounts.
+
+    Averaged over the stakes of `STAKES`, since only part of a group may take part in what is scored.
+    """
+    _, at, size = np.unique(unit, return_inverse=True, return_counts=True)
+    mean = np.bincount(at, np.exp2(e_log2)) / size
+    totals = [np.log2(1.0 - stake + stake * mean).sum() for stake in STAKES]
+    return mean_e_log2(np.array(totals)), len(size)
+
+
+def _median_interval(values: Floats) -> tuple[float, float]:
+    """Distribution-free 95 % interval of a median from order statistics (normal approximation of the binomial)."""
+    ordered = np.sort(values)
+    half = 0.98 * np.sqrt(len(ordered))
+    low = int(max(np.floor(len(ordered) / 2 - half), 0))
+    high = int(min(np.ceil(len(ordered) / 2 + half), len(ordered) - 1))
+    return float(ordered[low]), float(ordered[high])

@@ -1,0 +1,83 @@
+"""signal: the seam through which evidence comes: one subject in, one finding out.
+
+A Signal says what it measures, which question it answers, what it needs and how it fails. Its e-value has mean at
+most 1 when the null it names is true; that is the whole contract, and `tests/contracts` holds every Signal to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatch.detect.groups import Candidate
+from stillwatch.detect.population import Population
+from stillwatch.detect.texts import Texts
+from stillwatch.detect.traits import Traits
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+Question = Literal["operator", "harvest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A candidate, everybody else, and the world in which it is weighed.
+
+    Attributes:
+        unit: (accounts,) what counts once. Paying units, or coarser where an innocent hypothesis says so.
+        eligible: (accounts,) the population of the null; all, or those an innocent hypothesis would draw from.
+        texts: distinct prompts of members and of some of their peers; None where no text was logged.
+    """
+
+    population: Population
+    traits: Traits
+    candidate: Candidate
+    unit: Ints
+    eligible: Mask
+    texts: Texts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a Signal has to say; becomes one row of `records.EVIDENCE`.
+
+    `n` is the number of units it rests on; `effect` a ratio or a difference with a 95 % interval [lo, hi];
+    `shows` which sampled rows of members show it: (kind, keys) or None for all.
+    """
+
+    signal: str
+    family: str
+    statistic: float
+    n: int
+    effect: float
+    lo: float
+    hi: float
+    null_id: str
+    e_log2: float
+    h1: str
+    h0: str
+    detail: Mapping[str, object] = field(default_factory=dict)
+    shows: tuple[tuple[str, npt.NDArray[np.uint64]], ...] = ()
+
+
+class Signal(Protocol):
+    """One way to tell a campaign from everybody else.
+
+    Attributes:
+        name: unique, as it stands in `evidence.parquet`. family: one of `traits.FAMILIES`.
+        question: what it answers. needs: canonical columns without which it is not examined (any one suffices).
+    """
+
+    name: str
+    family: str
+    question: Question
+    needs: tuple[str, ...]
+
+    def weigh(self, subject: Subject) -> Finding | None:
+        """Weigh a subject; None where there is too little to go on."""
+        ...

@@ -1,0 +1,155 @@
+"""cast: one column of any type as its canonical type.
+
+Where the type alone decides, Arrow casts; the rest goes value by value through `values`. A value that cannot be read
+becomes null and is reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stillwatch.ingest import values
+from stillwatch.ingest.times import Bools, Times, read_times
+from stillwatch.records import MESSAGE, TIMESTAMP
+
+Cells: TypeAlias = "pa.Array | list[Any]"
+"""A column as a reader found it: Arrow of any type, or plain Python values."""
+
+CHAT = pa.list_(MESSAGE)
+NAMES = pa.list_(pa.string())
+
+_UNREADABLE = (TypeError, ValueError, OverflowError, RecursionError)
+_BY_TYPE: dict[pa.DataType, Callable[[Any], Any]] = {
+    pa.string(): values.as_prose,
+    pa.int64(): values.as_whole,
+    pa.float64(): values.as_real,
+    pa.bool_(): values.as_flag,
+    CHAT: values.as_messages,
+    NAMES: values.as_names,
+}
+_BY_NAME: dict[str, Callable[[Any], Any]] = {
+    "account_id": values.as_account,
+    "email_domain": values.as_domain,
+    "prompt": values.as_prompt,
+}
+
+
+def cast(cells: Cells, kind: pa.DataType, name: str, notes: Counter[str]) -> tuple[pa.Array, Bools]:
+    """The column `name` as `kind`, with the rows whose value could not be read (they are null). Cost: linear.
+
+    Adds to `notes` how many texts held bytes that are not UTF-8 and how many instants had no zone.
+    """
+    if kind == TIMESTAMP:
+        times = cast_times(cells, name, notes)
+        return pa.array(times.us, mask=~times.valid).cast(TIMESTAMP), ~(times.valid | times.missing)
+    array = _inferred(cells, kind)
+    if array is not None and name != "email_domain":
+        try:
+            done = _cast(array, kind, name, notes)
+        except (pa.ArrowException, *_UNREADABLE):
+            done = None
+        if done is not None:
+            return done, np.zeros(len(done), np.bool_)
+    listed = cells.to_pylist() if isinstance(cells, pa.Array) else cells
+    return _one_by_one(listed, kind, _BY_NAME.get(name, _BY_TYPE[kind]))
+
+
+def cast_times(cells: Cells, name: str, notes: Counter[str]) -> Times:
+    """The column `name` as instants; a mixture of numbers and text is read too."""
+    array = _inferred(cells, TIMESTAMP)
+    if array is None:
+        simple = (int, float, str)
+        # What is neither is given a text that is no instant, so that it is rejected rather than missing.
+        array = pa.array([str(v) if type(v) in simple else v if v is None else "?" for v in cells], pa.string())
+    times = read_times(_text(array, name, notes) if _is_binary(array.type) else array)
+    notes[f"{name}_without_zone"] += times.n_zoneless
+    return times
+
+
+def _inferred(cells: Cells, kind: pa.DataType) -> pa.Array | None:
+    """The column as one Arrow array; None where its values are of several types."""
+    if isinstance(cells, pa.Array):
+        return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+    try:
+        array = pa.array(cells, kind) if kind in (CHAT, pa.string()) else pa.array(cells)
+    except (pa.ArrowException, *_UNREADABLE):
+        return None
+    return array if isinstance(array, pa.Array) else None
+
+
+def _cast(array: pa.Array, kind: pa.DataType, name: str, notes: Counter[str]) -> pa.Array | None:
+    """The array as `kind` where its type alone decides; None, or an Arrow error, where values must be looked at."""
+    if pa.types.is_null(array.type):
+        return array.cast(kind)
+    if kind == pa.string():
+        return _text(array, name, notes)
+    given = array.type
+    if _is_binary(given):
+        array, given = _text(array, name, notes), pa.string()
+    if kind in (pa.int64(), pa.float64()):
+        if not (pa.types.is_integer(given) or pa.types.is_floating(given) or _is_text(given)):
+            return None
+        return _counts(array.cast(kind)) if kind == pa.int64() else _finite(array.cast(kind))
+    same = given == kind or (kind == NAMES and given == pa.large_list(pa.string()))
+    return array.cast(kind) if same else None
+
+
+def _counts(array: pa.Array) -> pa.Array | None:
+    return array if (pc.min(array).as_py() or 0) >= 0 else None
+
+
+def _finite(array: pa.Array) -> pa.Array | None:
+    odd = pc.invert(pc.is_finite(array))
+    if not pc.any(odd).as_py():
+        return array
+    return None if pc.any(pc.is_inf(array)).as_py() else pc.if_else(odd, pa.scalar(None, array.type), array)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _text(array: pa.Array, name: str, notes: Counter[str]) -> pa.Array | None:
+    """Text, with bytes that are not UTF-8 spelt out; numbers and the like in their usual form."""
+    kind = array.type
+    if _is_text(kind) or _is_binary(kind):
+        text = pc.cast(array, options=pc.CastOptions(pa.string(), allow_invalid_utf8=True))
+        try:
+            text.validate(full=True)
+        except pa.ArrowInvalid:
+            return _spelt_out(text.cast(pa.binary()), name, notes)
+        return text
+    if pa.types.is_floating(kind):
+        return array.cast(pa.int64()).cast(pa.string())
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_temporal(kind):
+        return array.cast(pa.string())
+    return None
+
+
+def _spelt_out(raw: pa.Array, name: str, notes: Counter[str]) -> pa.Array:
+    text = pa.array([values.as_text(cell) for cell in raw.to_pylist()], pa.string())
+    same = pc.sum(pc.equal(text.cast(pa.binary()), raw)).as_py() or 0
+    notes[f"{name}_invalid_utf8"] += len(raw) - raw.null_count - same
+    return text
+
+
+def _one_by_one(cells: list[Any], kind: pa.DataType, read: Callable[[Any], Any]) -> tuple[pa.Array, Bools]:
+    spoilt = np.zeros(len(cells), np.bool_)
+    out: list[Any] = []
+    for row, cell in enumerate(cells):
+        try:
+            out.append(read(cell))
+        except _UNREADABLE:
+            out.append(None)
+            spoilt[row] = True
+    return pa.array(out, kind), spoilt

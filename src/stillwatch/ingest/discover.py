@@ -1,0 +1,148 @@
+"""discover: the files a list of paths, folders and globs stands for.
+
+A folder is searched to its depths for names that end in `.parquet`, `.jsonl`, `.csv` and the like, in any case; hidden
+names and names that start with `_` (the marks of Spark and Delta) are not logs. A file given twice is read once.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillwatch.errors import InputError
+
+FORMATS = {
+    ".parquet": "parquet",
+    ".parq": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+EXPECTED = "Parquet, JSON lines or CSV (.parquet, .jsonl, .csv; the text forms also .gz or .zst)"
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """One file to read: `format` is parquet, jsonl or csv; `packing` is gzip, zstd or empty; `n_bytes` as stored."""
+
+    path: Path
+    format: str
+    packing: str
+    n_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The path as text that any encoding can carry."""
+        return printable(self.path)
+
+
+def printable(path: str | Path) -> str:
+    """A path as text; bytes of its name that are not UTF-8 are spelt out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def find_files(paths: Sequence[str | Path]) -> tuple[list[LogFile], list[str]]:
+    """The files that `paths` stand for, sorted by path, and the names a folder held that are not logs.
+
+    Raises InputError for a path, folder or pattern without any log file, and for a file of unknown format.
+    """
+    if not paths:
+        raise InputError("no logs were named", expected="files, folders or patterns")
+    found: dict[str, LogFile] = {}
+    skipped: list[str] = []
+    for path in paths:
+        before = len(found) + len(skipped)
+        matches = list(_matches(path))
+        files = 0
+        for match, named in matches:
+            file = _log_file(match, named=named)
+            if file is None:
+                skipped.append(printable(match))
+            else:
+                found.setdefault(os.path.realpath(match), file)
+                files += 1
+        if not files:
+            raise InputError(
+                f"no log file in {printable(path)}",
+                got="an empty folder" if len(found) + len(skipped) == before else "only files that are not logs",
+                expected=EXPECTED,
+                do="Check the path, or name the files themselves",
+            )
+    return sorted(found.values(), key=lambda file: os.fsencode(file.path)), sorted(skipped)
+
+
+def _matches(path: str | Path) -> Iterator[tuple[Path, bool]]:
+    """Every file under `path`, with whether the caller named it (rather than the folder it lies in)."""
+    text = os.fspath(path)
+    if os.path.lexists(text):
+        roots = [text]
+    elif glob.has_magic(text):
+        roots = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+    else:
+        roots = []
+    if not roots:
+        raise InputError(f"nothing at {printable(text)}", expected="a file, a folder or a pattern", do="Check the path")
+    for root in roots:
+        if Path(root).is_dir():
+            yield from ((found, False) for found in _walk(root))
+        else:
+            yield Path(root), True
+
+
+def _walk(root: str) -> Iterator[Path]:
+    """Files below `root` in sorted order; links are followed, once each, so that a loop of links ends."""
+    seen: set[str] = set()
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"cannot open the folder {printable(error.filename)}", got=error.strerror or "an error"
+        ) from error
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith((".", "_")))
+
+
+def _log_file(path: Path, *, named: bool) -> LogFile | None:
+    """The file as a LogFile; None where it is not a log and only its folder was named."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    packing = PACKINGS.get(suffixes[-1], "") if suffixes else ""
+    if packing:
+        suffixes.pop()
+    kind = FORMATS.get(suffixes[-1], "") if suffixes else ""
+    if not kind and not named:
+        return None
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise InputError(f"{printable(path)} is not a plain file", expected=EXPECTED)
+        kind = kind or _sniff(path)
+    except OSError as error:
+        raise InputError(f"cannot open {printable(path)}", got=error.strerror or "an error") from error
+    if packing and kind == "parquet":
+        raise InputError(f"{printable(path)} is a packed Parquet file", expected=EXPECTED, do="Unpack it first")
+    return LogFile(path=path, format=kind, packing=packing, n_bytes=facts.st_size)
+
+
+def _sniff(path: Path) -> str:
+    """The format of a file whose name does not tell it, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    if start.startswith(b"{"):
+        return "jsonl"
+    raise InputError(f"{printable(path)} is of no known format", expected=EXPECTED, do="Rename it to say what it is")

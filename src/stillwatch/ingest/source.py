@@ -1,0 +1,226 @@
+"""source: the seam where logs come in, and the files that open it.
+
+    source = open_logs(["logs/"], mapping={"uid": "account_id"}, now=now)
+    for batch in source.batches(columns=["account_id", "ts", "prompt"]): ...
+    source.rejects(), source.describe()
+
+Every row of every file is delivered, outside the window, or rejected under a name: the three add up to the file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from stillwatch.errors import InputError
+from stillwatch.ingest.conform import DERIVED, Tally, Window, conform
+from stillwatch.ingest.discover import find_files
+from stillwatch.ingest.files import OpenFile, open_file, read_file
+from stillwatch.ingest.fingerprint import Fingerprints
+from stillwatch.ingest.names import EXCHANGE_ALIASES, check_mapping, listing
+from stillwatch.ingest.times import as_us
+from stillwatch.records import ACCOUNTS, EXCHANGES, REQUIRED_EXCHANGE_COLUMNS
+
+Progress = Callable[[int, int], None]
+"""Called with the stored bytes done and in all."""
+
+_AHEAD = timedelta(days=1)
+"""How far ahead of the clock an instant may lie before it is rejected."""
+
+_MAPPABLE = list(dict.fromkeys([*EXCHANGES.names, *ACCOUNTS.names]))
+"""What `--map` may name: one mapping serves the logs and the accounts file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """One file of the manifest. `n_rows`, rejected rows included, and `first_row` are None until they are known."""
+
+    path: str
+    sha256: str
+    n_bytes: int
+    n_rows: int | None
+    first_row: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDescription:
+    """What a Source holds: canonical columns present and absent, guesses (theirs -> ours), columns not understood.
+
+    A column that was read and never held a value counts as absent.
+    """
+
+    columns: tuple[str, ...]
+    absent: tuple[str, ...]
+    guesses: Mapping[str, str]
+    unknown: tuple[str, ...]
+    files: tuple[FileFacts, ...]
+    skipped: tuple[str, ...]
+
+
+class Source(Protocol):
+    """Logs in: canonical batches out, with an account of every row that is not in them."""
+
+    def describe(self) -> SourceDescription:
+        """The files, with their hashes, and the columns; row counts are complete once `batches` was read to its end."""
+        ...
+
+    def batches(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of exactly `columns` (all where None) with since <= ts < until; a column the logs lack is null."""
+        ...
+
+    def rejects(self) -> dict[str, int]:
+        """Rows that were not delivered, by reason."""
+        ...
+
+    def notes(self) -> dict[str, int]:
+        """What was delivered, but not as it stood in the logs, by reason; and `outside_window`, `empty_file`."""
+        ...
+
+
+def open_logs(
+    paths: Sequence[str | Path], *, mapping: Mapping[str, str] | None = None, now: datetime, threads: int = 1
+) -> LogSource:
+    """Open logs: files, folders and patterns, of any mixture of formats and columns, each read once.
+
+    `mapping` (theirs -> ours) settles what names mean; `now` is the clock by which instants lie in the future;
+    `threads` above 1 lets Arrow decode columns side by side. Opening reads footers and the first lines only.
+    Raises InputError where nothing can be read, a file lacks a required column, or two columns claim one name.
+    """
+    mapping = mapping or {}
+    check_mapping(mapping, canonical=_MAPPABLE)
+    files, skipped = find_files(paths)
+    opened: list[OpenFile] = []
+    empty: list[str] = []
+    for file in files:
+        entry = open_file(
+            file,
+            mapping=mapping,
+            schema=EXCHANGES,
+            required=REQUIRED_EXCHANGE_COLUMNS,
+            aliases=EXCHANGE_ALIASES,
+        )
+        if entry is None:
+            empty.append(file.name)
+        else:
+            opened.append(entry)
+    if not opened:
+        raise InputError(f"{', '.join(empty[:3])}: no rows at all", got="only empty files", do="Check the path")
+    _check_used(mapping, opened)
+    return LogSource(opened, skipped=skipped, empty=empty, latest=as_us(now + _AHEAD), threads=threads)
+
+
+def _check_used(mapping: Mapping[str, str], opened: Sequence[OpenFile]) -> None:
+    """Raise InputError for a mapped column no file has, unless it may be meant for the accounts file."""
+    found = {name for entry in opened for name in entry.columns.names}
+    for theirs, ours in mapping.items():
+        if theirs not in found and ours not in ACCOUNTS.names:
+            raise InputError(f"--map {theirs}={ours}: no file has a column {theirs}", got=listing(sorted(found)))
+
+
+class LogSource:
+    """Log files as a Source. Reading again is allowed; counts are those of the fullest reading."""
+
+    def __init__(
+        self, opened: Sequence[OpenFile], *, skipped: Sequence[str], empty: Sequence[str], latest: int, threads: int
+    ) -> None:
+        self._opened, self._skipped, self._latest, self._threads = opened, tuple(skipped), latest, threads
+        self._fingerprints = Fingerprints([entry.file for entry in opened])
+        self._n_rows: list[int | None] = [entry.columns.n_rows for entry in opened]
+        self._read: set[str] = set()
+        self._tallies = [Tally(notes=Counter({"empty_file": len(empty)} if empty else {}))]
+
+    def describe(self) -> SourceDescription:
+        """See Source; waits for the hashes of the files."""
+        hashes = self._fingerprints.wait()
+        files, first = [], 0 if self._opened else None
+        for entry, n_rows in zip(self._opened, self._n_rows, strict=True):
+            file = entry.file
+            files.append(FileFacts(file.name, hashes[file.path], file.n_bytes, n_rows, first))
+            first = None if first is None or n_rows is None else first + n_rows
+        filled = {name for tally in self._tallies for name in tally.filled}
+        declared = {name for entry in self._opened for name in entry.names.sources} | self._derived()
+        present = tuple(name for name in EXCHANGES.names if name in filled | (declared - self._read))
+        guesses = {theirs: ours for entry in self._opened for theirs, ours in entry.names.guesses.items()}
+        return SourceDescription(
+            columns=present,
+            absent=tuple(name for name in EXCHANGES.names if name not in present),
+            guesses=dict(sorted(guesses.items())),
+            unknown=tuple(sorted({name for entry in self._opened for name in entry.names.unknown})),
+            files=tuple(files),
+            skipped=self._skipped,
+        )
+
+    def batches(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """See Source; memory is a few batches."""
+        wanted = _in_order(EXCHANGES.names if columns is None else columns)
+        needed = sorted({*wanted, *REQUIRED_EXCHANGE_COLUMNS})
+        window = Window(
+            since=as_us(since) if since else None, until=as_us(until) if until else None, latest=self._latest
+        )
+        self._fingerprints.start()
+        tally = Tally()
+        self._tallies.append(tally)
+        done, total = 0, sum(entry.file.n_bytes for entry in self._opened)
+        for at, entry in enumerate(self._opened):
+            n_rows = 0
+            for raw in read_file(entry, needed, window=window, threads=self._threads):
+                n_rows += raw.n_rows + raw.n_outside + sum(raw.rejects.values())
+                tally.n_outside += raw.n_outside
+                tally.rejects += Counter(raw.rejects)
+                tally.notes += Counter(raw.notes)
+                if raw.n_rows:
+                    batch = conform(raw.cells, columns=wanted, window=window, tally=tally)
+                    if batch.num_rows:
+                        yield batch
+                if on_progress:
+                    on_progress(done + min(raw.done_bytes, entry.file.n_bytes), total)
+            self._n_rows[at] = n_rows
+            done += entry.file.n_bytes
+        self._read |= set(wanted)
+
+    def rejects(self) -> dict[str, int]:
+        """See Source."""
+        return self._fullest([tally.rejects for tally in self._tallies])
+
+    def notes(self) -> dict[str, int]:
+        """See Source."""
+        outside = [Counter(outside_window=tally.n_outside) for tally in self._tallies if tally.n_outside]
+        return self._fullest([*(tally.notes for tally in self._tallies), *outside])
+
+    @staticmethod
+    def _fullest(counts: Sequence[Counter[str]]) -> dict[str, int]:
+        """Each reason's largest count: reading the same rows again does not lose them again."""
+        most: Counter[str] = Counter()
+        for count in counts:
+            most |= count
+        return dict(sorted(most.items()))
+
+    def _derived(self) -> set[str]:
+        return set(DERIVED) if any("messages" in entry.names.sources for entry in self._opened) else set()
+
+
+def _in_order(columns: Sequence[str]) -> list[str]:
+    unknown = [name for name in columns if name not in EXCHANGES.names]
+    if unknown:
+        raise InputError(f"{unknown[0]} is no canonical column", expected=", ".join(EXCHANGES.names))
+    return [name for name in EXCHANGES.names if name in set(columns)]

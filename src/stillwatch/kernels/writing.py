@@ -1,0 +1,91 @@
+"""writing: the writing system of each text, read off its UTF-8 lead bytes.
+
+Used only to compare an account with those who write like it; a script is never evidence.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stillwatch.kernels.columns import Bytes, I64, is_null, text_spans
+from stillwatch.kernels.compile import jit
+
+SCRIPTS = (
+    "none", "latin", "greek", "cyrillic", "hebrew", "arabic", "indic", "thai", "kana", "han", "hangul", "other",
+)  # fmt: skip
+"""Names of the codes `text_scripts` gives."""
+
+BYTES_READ = 256
+
+_LATIN, _GREEK, _CYRILLIC, _HEBREW, _ARABIC, _INDIC, _THAI, _KANA, _HAN, _HANGUL, _OTHER = range(1, 12)
+
+
+def text_scripts(text: pa.Array) -> npt.NDArray[np.uint8]:
+    """The prevailing script of the first `BYTES_READ` bytes of each text, as an index into `SCRIPTS`.
+
+    A script other than Latin prevails once it has a third as many letters as Latin, since code and brand names are
+    Latin everywhere; any kana makes Han text Japanese.
+    """
+    spans = text_spans(text)
+    return np.asarray(_scripts(spans.data, spans.offsets, spans.valid))
+
+
+@jit
+def _lead(data: Bytes, at: int, stop: int) -> int:
+    """Script of the character that starts here; 0 for anything that is no letter."""
+    byte = data[at]
+    second = data[at + 1] if at + 1 < stop else 0
+    if byte < 0x80:
+        return _LATIN if 65 <= byte <= 90 or 97 <= byte <= 122 else 0
+    if byte < 0xC3:
+        return 0
+    if byte < 0xCE:
+        return _LATIN
+    if byte < 0xD0:
+        return _GREEK
+    if byte < 0xD4:
+        return _CYRILLIC
+    if byte < 0xD8:
+        return _HEBREW if byte >= 0xD6 else _OTHER
+    if byte < 0xE0:
+        return _ARABIC
+    if byte == 0xE0:
+        return _THAI if 0xB8 <= second <= 0xB9 else _INDIC
+    if byte == 0xE3:
+        return _KANA if 0x81 <= second <= 0x83 else (_HAN if second >= 0x90 else 0)
+    if 0xE4 <= byte <= 0xE9:
+        return _HAN
+    if 0xEA <= byte <= 0xED:
+        return _HANGUL
+    return _OTHER if byte == 0xE1 else 0
+
+
+@jit
+def _scripts(data: Bytes, offsets: I64, valid: Bytes) -> npt.NDArray[np.uint8]:
+    n = len(offsets) - 1
+    result = np.zeros(n, np.uint8)
+    seen = np.zeros(12, np.int64)
+    for row in range(n):
+        if is_null(valid, row):
+            continue
+        seen[:] = 0
+        stop = min(offsets[row + 1], offsets[row] + BYTES_READ)
+        at = offsets[row]
+        while at < stop:
+            if data[at] < 0x80 or data[at] >= 0xC0:
+                seen[_lead(data, at, stop)] += 1
+            at += 1
+        if seen[_KANA]:
+            seen[_KANA] += seen[_HAN]
+            seen[_HAN] = 0
+        best = 0
+        for script in range(2, 12):
+            if seen[script] > seen[best] or best == 0:
+                best = script if seen[script] else best
+        if seen[best] * 3 >= seen[_LATIN] and best:
+            result[row] = best
+        elif seen[_LATIN]:
+            result[row] = _LATIN
+    return result

@@ -1,0 +1,1 @@
+"""sim: populations, campaigns, text grammar; imports floor 0 only; never imported by detection"""
