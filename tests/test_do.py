@@ -142,7 +142,12 @@ def test_a_failing_command_ends_the_chore_with_its_status(do: ModuleType, monkey
 def test_an_old_python_goes_on_under_a_newer_one(do: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a newer Python is installed it takes over; where none is, the message says which is needed."""
     taken: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(os, "execv", lambda path, arguments: taken.append((path, arguments)) or sys.exit(0))
+
+    def take(path: str, arguments: list[str]) -> None:
+        taken.append((path, arguments))
+        raise SystemExit
+
+    monkeypatch.setattr(os, "execv", take)
     do.find_python()
     monkeypatch.setattr(do, "OLDEST", (sys.version_info[0], sys.version_info[1] + 1))
     monkeypatch.setattr(shutil, "which", lambda name: None)

@@ -45,6 +45,6 @@ def test_an_error_crosses_processes_whole() -> None:
     """A worker's error arrives with its type, its line and its parts."""
     for leaf in LEAVES:
         error = leaf("it is wrong", got="1", expected="2", do="Do this.")
-        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-        assert type(again) is leaf
+        again: StillwatchError = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        assert again.__class__ is leaf
         assert (str(again), again.wrong, again.expected) == (str(error), "it is wrong", "2")

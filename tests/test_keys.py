@@ -11,9 +11,10 @@ import stat
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -206,9 +207,12 @@ def test_a_secret_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_secret_is_not_carried_off_by_accident() -> None:
     """Pickling, copying, JSON, bytes() and a dataclass turned to a dict all fail."""
     secret = Secret(KEY)
-    for carry in (pickle.dumps, copy.copy, copy.deepcopy, json.dumps, bytes, list, hash):
+    ways: tuple[Callable[[Any], object], ...] = (
+        pickle.dumps, copy.copy, copy.deepcopy, json.dumps, bytes, list, hash,
+    )  # fmt: skip
+    for carry in ways:
         with pytest.raises(TypeError):
-            carry(secret)  # type: ignore[operator]
+            carry(secret)
     with pytest.raises(TypeError):
         asdict(RootKey(secret))
 

@@ -92,6 +92,7 @@ def scan(
     try:
         steps.begin("profile")
         profiles = shards.reduce(lambda facts: profile(deduplicate(facts)))
+        n_duplicates = shards.n_rows - int(pc.sum(profiles.column("n_exchanges")).as_py())
         excused, profiles = _without_licensed(request.allowlist, profiles, accounts)
         population = build_population(profiles, accounts)
 
@@ -110,7 +111,7 @@ def scan(
     finally:
         shards.close()
     absent = _absent_channels(source, population)
-    run = _run(request, settings, key, source, steps, shards, population, excused, absent, account_rejects)
+    run = _run(request, settings, key, source, steps, shards, population, excused, absent, account_rejects, n_duplicates)
     tables = assemble(ruled, settings=settings, not_examined=absent)
     return Findings(run=run, activity=activities(ruled, days), **tables)
 
@@ -198,6 +199,7 @@ def _run(
     excused: Excused,
     absent: Sequence[str],
     account_rejects: Mapping[str, int],
+    n_duplicates: int,
 ) -> dict[str, Any]:
     """run.json: enough to know what was looked at, with what, and to do it again."""
     from stillwatch import __version__
@@ -224,6 +226,7 @@ def _run(
         "counts": {
             "rows_read": shards.n_rows + sum(rejects.values()),
             "rows_kept": kept,
+            "duplicates": n_duplicates,
             "accounts": len(population),
             "licensed_accounts": len(excused.accounts),
         },

@@ -21,7 +21,8 @@ SEAMS: dict[type, ModuleType] = {Source: ingest, Engine: engine, Signal: evidenc
 
 def members(seam: type) -> list[str]:
     """The methods and attributes that a seam asks for."""
-    named = set(inspect.get_annotations(seam)) | {name for name, value in vars(seam).items() if callable(value)}
+    asked = (name for name, value in vars(seam).items() if callable(value) or isinstance(value, property))
+    named = {*inspect.get_annotations(seam), *asked}
     return sorted(name for name in named if not name.startswith("_"))
 
 

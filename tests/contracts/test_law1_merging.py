@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ MAKERS: dict[type[Sketch], Callable[[], Sketch]] = {
 VALUES = st.lists(st.integers(0, 40) | st.integers(0, 2**62), max_size=40)
 
 
-def kinds(base: type) -> set[type]:
+def kinds(base: type[Any]) -> set[type[Any]]:
     """Every sketch that can be made, found by introspection."""
-    below = base.__subclasses__()
+    below: list[type[Any]] = base.__subclasses__()
     concrete = {kind for kind in below if not kind.__abstractmethods__}
     return concrete.union(*(kinds(kind) for kind in below))
 

@@ -55,7 +55,9 @@ class Module:
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{self.place}:{node.lineno}: imports name the whole path"
                 assert node.module
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                # The version stands in the package itself, which is loaded before any of its modules.
+                aliases = [alias.name for alias in node.names if alias.name != "__version__"]
+                names = [f"{node.module}.{alias}" for alias in aliases]
                 found += [(name if is_module(name) else node.module, node.lineno) for name in names]
             elif isinstance(node, ast.Call) and called(node) in ("import_module", "importlib.import_module", "require"):
                 target = node.args[0] if node.args else None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import stillwatch
 from tests.floors.source import MODULES, ROOT, Module, called, complain
 
 N_MAX_LINES = 400
@@ -213,6 +214,12 @@ def test_the_pins_are_hashed_and_cover_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert {line.split(">=")[0] for line in project["project"]["dependencies"]} <= sets["requirements.txt"].keys()
     assert set(project["dependency-groups"]["dev"]) <= sets["requirements-dev.txt"].keys()
+
+
+def test_the_version_is_one() -> None:
+    """The package and its metadata name the same version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == stillwatch.__version__
 
 
 def test_extras_that_are_asked_for_are_declared() -> None:

@@ -37,7 +37,7 @@ def log_rows() -> Rows:
             "account_id": f"acct-{n % 2}",
             "ts": datetime(2026, 11, 1, n, 30, 5, 250_000, tzinfo=UTC),
             "model": "orion" if n % 3 else None,
-            "prompt": f"Wie weit ist es, bitte: {n} km?\nZweite, Zeile \"{n}\"",
+            "prompt": f'Wie weit ist es, bitte: {n} km?\nZweite, Zeile "{n}"',
             "input_tokens": 10 + n,
             "temperature": n / 4,
             "ip": "192.0.2.7",
@@ -51,10 +51,16 @@ def _plain(value: Any) -> Any:
 
 
 def as_table(rows: Rows) -> pa.Table:
-    """Rows as a table, canonical columns in their own type."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    known = {name: EXCHANGES.field(name).type for name in columns if name in EXCHANGES.names}
-    return pa.table({name: pa.array([row.get(name) for row in rows], known.get(name)) for name in columns})
+    """Rows as a table, canonical columns in their own type where the values have it."""
+
+    def column(name: str) -> pa.Array:
+        cells = [row.get(name) for row in rows]
+        try:
+            return pa.array(cells, EXCHANGES.field(name).type if name in EXCHANGES.names else None)
+        except pa.ArrowException:
+            return pa.array(cells)
+
+    return pa.table({name: column(name) for name in dict.fromkeys(name for row in rows for name in row)})
 
 
 def write_parquet(path: Path, rows: Rows) -> Path:
@@ -85,7 +91,7 @@ def write_packed(path: Path, data: bytes) -> Path:
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     elif path.suffix == ".zst":
-        data = zstandard.ZstdCompressor().compress(data)
+        data = zstandard.ZstdCompressor(write_checksum=True).compress(data)
     path.write_bytes(data)
     return path
 
@@ -94,7 +100,7 @@ def write_packed(path: Path, data: bytes) -> Path:
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Rows], Path]:
     """A writer of rows for every format: the test runs once for each."""
     form: str = request.param
-    writer = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}[form.split(".")[0]]
+    writer = {"parquet": write_parquet, "jsonl": write_jsonl, "csv": write_csv}[form.partition(".")[0]]
     return lambda rows: writer(tmp_path / f"log.{form}", rows)
 
 
@@ -123,7 +129,9 @@ class Reading:
     @property
     def n_accounted(self) -> int:
         """Rows delivered, rejected or outside the window."""
-        return self.n_rows + sum(self.rejects.values()) + self.notes.get("outside_window", 0)
+        n_outside: int = self.notes.get("outside_window", 0)
+        n_rejected: int = sum(self.rejects.values())
+        return int(self.n_rows) + n_rejected + n_outside
 
     def column(self, name: str) -> list[Any]:
         """One column of all rows."""

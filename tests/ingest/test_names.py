@@ -76,7 +76,7 @@ def test_a_canonical_name_wins_over_a_guess() -> None:
 
 def test_two_maps_to_one_name_clash() -> None:
     """Two columns mapped to one name are an error."""
-    with pytest.raises(InputError, match="2 columns of a.csv could be account_id: a, b"):
+    with pytest.raises(InputError, match=r"2 columns of a\.csv could be account_id: a, b"):
         found(["a", "b"], {"a": "account_id", "b": "account_id"})
 
 

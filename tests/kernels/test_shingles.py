@@ -20,12 +20,18 @@ ALPHABET = "abZÉéЖжΣσ0129٣५ .,-_'\n\t。、—한글漢字かなカナ�
 
 def heads(*texts: str | bytes | None, n_words: int = 4) -> list[int]:
     """Head keys of some texts."""
-    return skeleton_keys(pa.array([as_bytes(text) for text in texts], pa.binary()), KEY, n_words=n_words)[0].tolist()
+    return [
+        int(value)
+        for value in skeleton_keys(pa.array([as_bytes(text) for text in texts], pa.binary()), KEY, n_words=n_words)[0]
+    ]
 
 
 def tails(*texts: str | bytes | None, n_words: int = 4) -> list[int]:
     """Tail keys of some texts."""
-    return skeleton_keys(pa.array([as_bytes(text) for text in texts], pa.binary()), KEY, n_words=n_words)[1].tolist()
+    return [
+        int(value)
+        for value in skeleton_keys(pa.array([as_bytes(text) for text in texts], pa.binary()), KEY, n_words=n_words)[1]
+    ]
 
 
 def as_bytes(text: str | bytes | None) -> bytes | None:
@@ -161,7 +167,7 @@ def test_skeletons_agree_over_all_forms_of_a_column() -> None:
 
 def prompts(*texts: str | bytes | None) -> list[int]:
     """Prompt keys of some texts."""
-    return prompt_keys(pa.array([as_bytes(text) for text in texts], pa.binary()), KEY).tolist()
+    return [int(value) for value in prompt_keys(pa.array([as_bytes(text) for text in texts], pa.binary()), KEY)]
 
 
 @given(st.lists(st.text("abcXYZ  \t\n\x00é漢", max_size=40), min_size=2, max_size=20))
@@ -201,7 +207,7 @@ def grams(text: str | None, *, n_words: int = 3, buckets_log2: int = 18) -> list
     """Buckets of one text."""
     offsets, buckets = ngram_hashes(pa.array([text], pa.string()), KEY, n_words=n_words, buckets_log2=buckets_log2)
     assert offsets.tolist() == [0, len(buckets)]
-    return buckets.tolist()
+    return [int(bucket) for bucket in buckets]
 
 
 def test_ngrams_are_the_distinct_runs_of_tokens() -> None:

@@ -47,6 +47,7 @@ def ranked(signal: str, ranking: Ranking | None, detail: dict[str, object]) -> F
     return Finding(
         signal=signal,
         family="content",
+        question="harvest",
         statistic=ranking.inside,
         n=ranking.n_units,
         effect=ranking.inside - ranking.outside,
@@ -136,6 +137,7 @@ class Partition:
         return Finding(
             signal=self.name,
             family=self.family,
+            question=self.question,
             statistic=float(observed),
             n=len(np.unique(subject.unit[inside])),
             effect=observed / expected,

@@ -48,6 +48,7 @@ class SharedHubs:
         return Finding(
             signal=self.name,
             family=self.family,
+            question=self.question,
             statistic=float(observed),
             n=max(half.n_units for half in told),
             effect=observed / max(expected, 1e-9),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from stillwatch.detect.groups import enriched_hubs
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.hubs import IDENTITY, NETWORK_CLIENT, SIGN_UP, poisson_interval
-from stillwatch.evidence.signal import Finding, Signal, Subject
+from stillwatch.evidence.signal import Finding, Question, Signal, Subject
 from stillwatch.kernels.evalues import hub_e_log2
 
 Mask = npt.NDArray[np.bool_]
@@ -68,6 +68,7 @@ class Fleets:
 
     name: str = "several_fleets"
     family: str = "identity"
+    question: Question = "operator"
     needs: tuple[str, ...] = ("payment_fingerprint",)
 
     def weigh(self, subject: Subject) -> Finding | None:
@@ -89,6 +90,7 @@ class Fleets:
         return Finding(
             signal=self.name,
             family=self.family,
+            question=self.question,
             statistic=float(fleets_in),
             n=units_in,
             effect=others / expected,
@@ -167,7 +169,7 @@ HYPOTHESES = (
     ),
 )
 
-LEFT_OPEN: Mapping[str, Signal | Fleets] = {
+LEFT_OPEN: Mapping[str, Signal] = {
     signal.name: signal for signal in (IDENTITY, NETWORK_CLIENT, SIGN_UP, FLEETS)
 }
 """Signals a hypothesis weighs again in its own population; the rest is taken from the findings of the group."""

@@ -47,14 +47,14 @@ class Weighed:
 
 def weigh(subject: Subject, signals: Sequence[Signal]) -> Weighed:
     """Ask every signal, then every innocent hypothesis."""
-    told = {signal.name: (signal, signal.weigh(subject)) for signal in signals}
-    found = {name: finding for name, (_, finding) in told.items() if finding is not None}
+    told = [finding for signal in signals if (finding := signal.weigh(subject)) is not None]
+    found = {finding.signal: finding for finding in told}
     operator = [
         mean_e_log2(np.array(of_family))
         for family in FAMILIES
-        if (of_family := [f.e_log2 for n, f in found.items() if f.family == family and told[n][0].question == "operator"])
+        if (of_family := [one.e_log2 for one in told if one.family == family and one.question == "operator"])
     ]
-    harvest = [f.e_log2 for n, f in found.items() if told[n][0].question == "harvest"]
+    harvest = [one.e_log2 for one in told if one.question == "harvest"]
     return Weighed(
         subject=subject,
         findings=found,
@@ -108,8 +108,8 @@ def _capabilities(subject: Subject) -> dict[str, float]:
 
 
 def detail_json(finding: Finding) -> str:
-    """A finding's detail as canonical JSON, versioned."""
-    plain = {"version": 1} | {name: _plain(value) for name, value in finding.detail.items()}
+    """A finding's detail as canonical JSON, versioned, with the question it answers."""
+    plain = {"version": 1, "question": finding.question} | {name: _plain(value) for name, value in finding.detail.items()}
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
 

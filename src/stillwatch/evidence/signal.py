@@ -52,6 +52,7 @@ class Finding:
 
     signal: str
     family: str
+    question: Question
     statistic: float
     n: int
     effect: float

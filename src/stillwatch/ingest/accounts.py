@@ -23,7 +23,7 @@ _ALWAYS = Window(since=None, until=None, latest=0)
 
 
 def read_accounts(path: str | Path, *, mapping: Mapping[str, str] | None = None) -> tuple[pa.Table, dict[str, int]]:
-    """All accounts of a file, folder or pattern, one row each, sorted, and what was lost or changed on the way, by name.
+    """All accounts of a file, folder or pattern, one row each, sorted, and what was lost or changed, by name.
 
     `mapping` (theirs -> ours) may name columns of the logs too; they are passed over. Of an e-mail address only the
     domain is kept. Of several rows for one account the first in the order of all columns stays, nulls last, so that

@@ -49,6 +49,8 @@ def cast(cells: Cells, kind: pa.DataType, name: str, notes: Counter[str]) -> tup
         times = cast_times(cells, name, notes)
         return pa.array(times.us, mask=~times.valid).cast(TIMESTAMP), ~(times.valid | times.missing)
     array = _inferred(cells, kind)
+    if array is not None and pa.types.is_nested(array.type) and not _is_sound(array):
+        array, cells = None, _nested_text(array, name, notes)
     if array is not None and name != "email_domain":
         try:
             done = _cast(array, kind, name, notes)
@@ -56,8 +58,7 @@ def cast(cells: Cells, kind: pa.DataType, name: str, notes: Counter[str]) -> tup
             done = None
         if done is not None:
             return done, np.zeros(len(done), np.bool_)
-    listed = cells.to_pylist() if isinstance(cells, pa.Array) else cells
-    return _one_by_one(listed, kind, _BY_NAME.get(name, _BY_TYPE[kind]))
+    return _one_by_one(cells, kind, _BY_NAME.get(name, _BY_TYPE[kind]))
 
 
 def cast_times(cells: Cells, name: str, notes: Counter[str]) -> Times:
@@ -143,12 +144,59 @@ def _spelt_out(raw: pa.Array, name: str, notes: Counter[str]) -> pa.Array:
     return text
 
 
-def _one_by_one(cells: list[Any], kind: pa.DataType, read: Callable[[Any], Any]) -> tuple[pa.Array, Bools]:
+def _is_sound(array: pa.Array) -> bool:
+    """Whether all text in the array, at any depth, is UTF-8."""
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _nested_text(array: pa.Array, name: str, notes: Counter[str]) -> Cells:
+    """Structures as Python values, with bytes of their texts that are not UTF-8 spelt out."""
+    try:
+        cells = array.cast(_with_binary(array.type)).to_pylist()
+    except (pa.ArrowException, *_UNREADABLE):
+        return array
+    out: list[Any] = []
+    for cell in cells:
+        try:
+            out.append(_decoded(cell, "strict"))
+        except UnicodeDecodeError:
+            out.append(_decoded(cell, "backslashreplace"))
+            notes[f"{name}_invalid_utf8"] += 1
+    return out
+
+
+def _with_binary(kind: pa.DataType) -> pa.DataType:
+    """The type with every text in it as bytes; a map as the list it is made of."""
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _with_binary(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_with_binary(kind.key_type), _with_binary(kind.item_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_with_binary(kind.value_type))
+    return pa.binary() if _is_text(kind) else kind
+
+
+def _decoded(value: Any, errors: str) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors)
+    if isinstance(value, dict):
+        return {key: _decoded(inner, errors) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_decoded(inner, errors) for inner in value]
+    return value
+
+
+def _one_by_one(cells: Cells, kind: pa.DataType, read: Callable[[Any], Any]) -> tuple[pa.Array, Bools]:
     spoilt = np.zeros(len(cells), np.bool_)
     out: list[Any] = []
     for row, cell in enumerate(cells):
         try:
-            out.append(read(cell))
+            # Arrow's own values are unpacked here, since a broken one breaks only then.
+            out.append(read(cell.as_py() if isinstance(cell, pa.Scalar) else cell))
         except _UNREADABLE:
             out.append(None)
             spoilt[row] = True

@@ -1,7 +1,8 @@
 """delimited: column names and raw batches of CSV and TSV, plain or packed.
 
-The separator is the commonest of comma, semicolon, tab and bar in the header. A row whose quotes do not close costs
-that row only, not the rest of the file. An empty field is missing; a quoted empty one is an empty text.
+The separator is the commonest of comma, semicolon, tab and bar in the header. An empty field is missing; a quoted
+empty one is an empty text. Where every quote stands as RFC 4180 has it Arrow parses; elsewhere the standard library
+does, line by line, so that a quote left open costs its own row and not all rows up to the next quote.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
@@ -22,8 +24,7 @@ from stillwatch.ingest.stream import LONGEST_LINE_BYTES, Stream, blocks, first_b
 
 _SEPARATORS = ",;\t|"
 _LONGEST_HEADER_BYTES = 1 << 20
-_END = "\x02end of block\x03"
-"""A row of these closes every block that is parsed: where it does not come back, a quote was left open before it."""
+_QUOTE = ord('"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def read(file: LogFile, sources: Mapping[str, str]) -> Iterator[Raw]:
             text = rest + block
             if header is None:
                 if not text.strip():
+                    yield Raw(done_bytes=stream.n_read, rejects=dict(+rejects))
                     continue
                 header = _header(text, file)
                 text = text[header.n_bytes :]
@@ -88,71 +90,83 @@ def _header(block: bytes, file: LogFile) -> Header:
 def _parse(
     text: bytes, header: Header, sources: Mapping[str, str], rejects: Counter[str], *, last: bool
 ) -> tuple[dict[str, pa.Array], bytes]:
-    """The rows of `text`, and what of it belongs to rows not finished yet.
-
-    A text that ends inside quotes waits for the next block, until it is longer than a row may be or the file ends
-    (`last`); then the first line of its open row is rejected and the rest read afresh.
-    """
-    table = _table(text, header, sources, rejects)
-    if table is not None:
-        return table, b""
-    if not last and len(text) <= LONGEST_LINE_BYTES:
+    """The rows of `text`, and what of it belongs to a row that may end in the next block (never so where `last`)."""
+    tidy, is_open = _quotes(text, header.separator)
+    if tidy and is_open and not last and len(text) <= LONGEST_LINE_BYTES:
         return {}, text
-    start = _open_record(text, header)
-    table = _table(text[:start], header, sources, rejects)
-    rest = text[start:]
-    if last or len(rest) > LONGEST_LINE_BYTES:
-        rejects["row_broken_quotes"] += 1
-        rest = rest[rest.find(b"\n") + 1 or len(rest) :]
-    return table or {}, rest
+    if tidy and not is_open:
+        cells = _parse_tidy(text, header, sources)
+        if cells is not None:
+            return cells, b""
+    return _parse_untidy(text, header, sources, rejects, last=last)
 
 
-def _table(
-    text: bytes, header: Header, sources: Mapping[str, str], rejects: Counter[str]
-) -> dict[str, pa.Array] | None:
-    """All rows of `text` as columns; None where it ends inside quotes. Rows of the wrong width are counted."""
-    wrong = 0
+def _quotes(text: bytes, separator: str) -> tuple[bool, bool]:
+    """Whether every quote opens a field, closes one or is doubled, and whether the text ends inside quotes."""
+    data = np.frombuffer(text, np.uint8)
+    quotes = np.flatnonzero(data == _QUOTE)
+    neighbours = np.zeros(256, np.bool_)
+    neighbours[[ord(separator), ord("\n"), ord("\r"), _QUOTE]] = True
+    opening, closing = quotes[0::2], quotes[1::2]
+    before = data[opening[opening > 0] - 1]
+    after = data[closing[closing < len(data) - 1] + 1]
+    return bool(neighbours[before].all() and neighbours[after].all()), len(quotes) % 2 == 1
 
-    def skip(row: pa_csv.InvalidRow) -> str:
-        nonlocal wrong
-        wrong += 1
-        return "skip"
 
-    end = header.separator.join([_END] * len(header.names)).encode()
-    whole = text + (b"" if text.endswith(b"\n") or not text else b"\n") + end + b"\n"
+def _parse_tidy(text: bytes, header: Header, sources: Mapping[str, str]) -> dict[str, pa.Array] | None:
+    """The rows of a text whose quotes are in place; None where some row is of the wrong width."""
     at = {ours: str(header.names.index(theirs)) for ours, theirs in sources.items()}
+    if not text.strip(b"\r\n"):
+        return {ours: pa.array([], pa.binary()) for ours in at}
     names = [str(n) for n in range(len(header.names))]
-    table = pa_csv.read_csv(
-        pa.BufferReader(whole),
-        read_options=pa_csv.ReadOptions(column_names=names, block_size=len(whole) + 1, use_threads=False),
-        parse_options=pa_csv.ParseOptions(
-            delimiter=header.separator, newlines_in_values=True, invalid_row_handler=skip
-        ),
-        convert_options=pa_csv.ConvertOptions(
-            column_types={name: pa.binary() for name in names},
-            include_columns=sorted(set(at.values())),
-            check_utf8=False,
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    n_rows = table.num_rows - 1
-    if n_rows < 0 or table.column(0)[n_rows].as_py() != _END.encode():
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(text),
+            read_options=pa_csv.ReadOptions(column_names=names, block_size=len(text) + 1, use_threads=False),
+            parse_options=pa_csv.ParseOptions(delimiter=header.separator, newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                column_types={name: pa.binary() for name in names},
+                include_columns=sorted(set(at.values())),
+                check_utf8=False,
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        # Not through Arrow's handler of invalid rows: it cannot be given one that is not UTF-8.
         return None
-    rejects["row_wrong_width"] += wrong
-    return {ours: table.column(name).slice(0, n_rows).combine_chunks() for ours, name in at.items()}
+    return {ours: table.column(name).combine_chunks() for ours, name in at.items()}
 
 
-def _open_record(text: bytes, header: Header) -> int:
-    """Where the last record of `text` begins, which has an open quote."""
+def _parse_untidy(
+    text: bytes, header: Header, sources: Mapping[str, str], rejects: Counter[str], *, last: bool
+) -> tuple[dict[str, pa.Array], bytes]:
+    """The rows of a text with quotes out of place; a record that breaks costs its first line, the next is tried."""
+    # The module's own limit of 131,072 characters would refuse long prompts; it can only be set for the process.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    lines = text.replace(b"\r", b" ").decode("latin-1")
-    reader = csv.reader(io.StringIO(lines, newline="\n"), delimiter=header.separator)
-    n_before = n_lines = 0
-    for _ in reader:
-        n_before, n_lines = n_lines, reader.line_num
-    start = 0
-    for _ in range(n_before):
-        start = text.find(b"\n", start) + 1
-    return start
+    lines = io.StringIO(text.decode("utf-8", "surrogateescape"), newline="\n").readlines()
+    rows: list[list[str]] = []
+    rest = ""
+    at = 0
+    while at < len(lines) and not rest:
+        start = at
+        reader = csv.reader((lines[n] for n in range(start, len(lines))), delimiter=header.separator, strict=True)
+        try:
+            for row in reader:
+                at = start + reader.line_num
+                if len(row) == len(header.names):
+                    rows.append(row)
+                elif row:
+                    rejects["row_wrong_width"] += 1
+        except csv.Error:
+            if start + reader.line_num == len(lines) and not last and len(text) <= LONGEST_LINE_BYTES:
+                rest = "".join(lines[at:])
+            else:
+                rejects["row_broken_quotes"] += 1
+                at += 1
+    columns = {ours: header.names.index(theirs) for ours, theirs in sources.items()}
+    cells = {ours: [row[n].encode("utf-8", "surrogateescape") or None for row in rows] for ours, n in columns.items()}
+    return {ours: pa.array(column, pa.binary()) for ours, column in cells.items()}, rest.encode(
+        "utf-8", "surrogateescape"
+    )

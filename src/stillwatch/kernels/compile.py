@@ -15,12 +15,12 @@ Word = Any
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
 
-def _digest_of_sources() -> str:
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+def _digest_of_kernels() -> str:
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"\0".join(source for source in sources if b"\n@jit\n" in source)).hexdigest()[:12]
 
 
-_SOURCES = _digest_of_sources()
+_KERNELS = _digest_of_kernels()
 
 
 def jit(function: Kernel) -> Kernel:
@@ -30,7 +30,7 @@ def jit(function: Kernel) -> Kernel:
     compiled anew in each process.
     """
     # numba's cache looks at a kernel's own file only, and would go on using a changed kernel that it calls.
-    function.__qualname__ += f"_{_SOURCES}"
+    function.__qualname__ += f"_{_KERNELS}"
     try:
         return numba.njit(function, nogil=True, cache=True, error_model="numpy")  # type: ignore[no-any-return]
     except RuntimeError:

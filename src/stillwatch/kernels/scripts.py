@@ -35,8 +35,8 @@ _DIGITS = (
 )
 _DENSES = (
     "e01-e3e e40-e4e e81-ecf eda-eff 1000-103f 1050-108f 109a-109d 1780-17d3 17d7 17dc-17df 2e80-2fef 3005-3007 "
-    "3021-3029 3031-3035 3038-303c 3041-309f 30a1-30fa 30fc-312f 31a0-31bf 31f0-31ff 3400-4dbf 4e00-a48f aa60-aa7f f900-faff "
-    "ff66-ff9d 1b000-1b16f 20000-3ffff"
+    "3021-3029 3031-3035 3038-303c 3041-309f 30a1-30fa 30fc-312f 31a0-31bf 31f0-31ff 3400-4dbf 4e00-a48f aa60-aa7f "
+    "f900-faff ff66-ff9d 1b000-1b16f 20000-3ffff"
 )
 _IGNOREDS = "ad 34f 61c 180b-180f 200b-200f 202a-202e 2060-206f fe00-fe0f feff e0000-e0fff"
 _SHIFTS = (

@@ -235,7 +235,8 @@ def _lifetimes(stage: Stage, population: Population, group: Ints, rng: np.random
     if "signup" in population.shares:
         at = at[group] + rng.exponential(0.05, n)
     first, last = population.active
-    begin = np.maximum(np.minimum(at, last - 0.01), first)
+    at = np.where(at > last - 0.02, rng.uniform(first - 0.3, last - 0.02, n), at)
+    begin = np.maximum(at, first)
     end = np.where(rng.random(n) < population.churn, begin + rng.uniform(0.02, 1, n) * (last - begin), last)
     created_us, begin_us, end_us = (
         stage.start_us + (moment * span).astype(np.int64) for moment in (np.minimum(at, begin), begin, end)
