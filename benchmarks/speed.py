@@ -41,7 +41,9 @@ def repeat(con: duckdb.DuckDBPyConnection, source: Path, folder: Path, copies: i
         named = f"* replace (account_id || '-{copy}' as account_id)"
         target = folder / "exchanges" / f"copy-{copy:03d}.parquet"
         if not target.exists():
-            con.execute(f"copy (select {named} from '{source}/exchanges/*.parquet') to '{target}' (row_group_size 100000)")
+            con.execute(
+                f"copy (select {named} from '{source}/exchanges/*.parquet') to '{target}' (row_group_size 100000)"
+            )
     accounts = " union all ".join(
         f"select * replace (account_id || '-{copy}' as account_id) from '{source}/accounts.parquet'"
         for copy in range(copies)

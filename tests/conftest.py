@@ -1,13 +1,18 @@
-"""What every test shares: a home of its own, seeded examples, and the outside material."""
+"""What every test shares: a home of its own, seeded examples, small worlds, and the outside material."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from stillwatch.dossier.findings import Findings
+    from stillwatch.sim.world import Played, World
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,3 +46,48 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the outside material is not at {folder}; STILLWATCH_SHARED names another place")
     return folder
+
+
+@pytest.fixture(scope="session")
+def loud() -> Played:
+    """A world with one loud campaign, in memory."""
+    from stillwatch.sim.world import play
+    from tests import worlds
+
+    return play(worlds.scenario(), seed=worlds.SEED)
+
+
+@pytest.fixture(scope="session")
+def loud_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The same world in files."""
+    from stillwatch.sim.world import write_world
+    from tests import worlds
+
+    return write_world(tmp_path_factory.mktemp("loud"), scenario=worlds.scenario(), seed=worlds.SEED)
+
+
+@pytest.fixture(scope="session")
+def loud_findings(loud_world: World) -> Findings:
+    """What a scan of it finds."""
+    from tests import worlds
+
+    return worlds.scanned(loud_world.exchanges, accounts=loud_world.accounts)
+
+
+@pytest.fixture(scope="session")
+def loud_folder(loud_findings: Findings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The findings folder of that scan."""
+    from stillwatch.dossier.folder import write_findings
+
+    folder = tmp_path_factory.mktemp("written") / "findings"
+    write_findings(loud_findings, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Played:
+    """The world without its campaign, in memory."""
+    from stillwatch.sim.world import play
+    from tests import worlds
+
+    return play(worlds.scenario(campaign=False), seed=worlds.SEED)

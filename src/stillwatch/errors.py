@@ -1,12 +1,12 @@
 """errors: one family; what is wrong, got and expected, next step.
 
-    StillwatchError
-    |-- InputError      a log, an accounts file or an allowlist that cannot be read as asked
-    |-- SettingsError   an option or stillwatch.toml that makes no sense
-    |-- KeyFileError    a key that is absent, too short, or readable by others
-    |-- ExtraMissing    a feature whose optional package is not installed
-    |-- JournalError    a journal whose chain is broken or locked
-    `-- FindingsError   a findings folder that is absent, unfinished or from another version
+StillwatchError
+|-- InputError      a log, an accounts file or an allowlist that cannot be read as asked
+|-- SettingsError   an option or stillwatch.toml that makes no sense
+|-- KeyFileError    a key that is absent, too short, or readable by others
+|-- ExtraMissing    a feature whose optional package is not installed
+|-- JournalError    a journal whose chain is broken or locked
+`-- FindingsError   a findings folder that is absent, unfinished or from another version
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ class StillwatchError(Exception):
     `str(error)` is one line fit for a person: what is wrong, what was got and expected, and what to do next.
     """
 
-    def __init__(self, wrong: str, *, got: str | None = None, expected: str | None = None, do: str | None = None) -> None:
+    def __init__(
+        self, wrong: str, *, got: str | None = None, expected: str | None = None, do: str | None = None
+    ) -> None:
         self.wrong, self.got, self.expected, self.do = wrong, got, expected, do
         parts = [wrong]
         if got is not None:

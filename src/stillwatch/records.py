@@ -40,9 +40,13 @@ HOURS_PER_WEEK = 168
 LOG_BINS = 32
 
 
-def _schema(name: str, *columns: tuple[str, pa.DataType]) -> pa.Schema:
+TEXT, WHOLE, REAL, KEY, FLAG = pa.string(), pa.int64(), pa.float64(), pa.uint64(), pa.bool_()
+
+
+def _schema(name: str, *columns: tuple[pa.DataType, str]) -> pa.Schema:
     metadata = {b"stillwatch": name.encode(), b"version": str(SCHEMA_VERSION).encode()}
-    return pa.schema([pa.field(column, kind) for column, kind in columns], metadata=metadata)
+    named = [pa.field(column, kind) for kind, names in columns for column in names.split()]
+    return pa.schema(named, metadata=metadata)
 
 
 class _Row:
@@ -59,30 +63,16 @@ class _Row:
 
 EXCHANGES = _schema(
     "exchanges",
-    ("account_id", pa.string()),
-    ("ts", TIMESTAMP),
-    ("exchange_id", pa.string()),
-    ("api_key_id", pa.string()),
-    ("end_user", pa.string()),
-    ("session_id", pa.string()),
-    ("model", pa.string()),
-    ("access_path", pa.string()),
-    ("status", pa.string()),
-    ("system_prompt", pa.string()),
-    ("prompt", pa.string()),
-    ("messages", pa.list_(MESSAGE)),
-    ("completion", pa.string()),
-    ("input_tokens", pa.int64()),
-    ("output_tokens", pa.int64()),
-    ("reasoning_tokens", pa.int64()),
-    ("max_tokens", pa.int64()),
-    ("temperature", pa.float64()),
-    ("tool_names", pa.list_(pa.string())),
-    ("tool_calls", pa.int64()),
-    ("stop_reason", pa.string()),
-    ("ip", pa.string()),
-    ("user_agent", pa.string()),
-    ("tls_fingerprint", pa.string()),
+    (TEXT, "account_id"),
+    (TIMESTAMP, "ts"),
+    (TEXT, "exchange_id api_key_id end_user session_id model access_path status system_prompt prompt"),
+    (pa.list_(MESSAGE), "messages"),
+    (TEXT, "completion"),
+    (WHOLE, "input_tokens output_tokens reasoning_tokens max_tokens"),
+    (REAL, "temperature"),
+    (pa.list_(pa.string()), "tool_names"),
+    (WHOLE, "tool_calls"),
+    (TEXT, "stop_reason ip user_agent tls_fingerprint"),
 )
 """The canonical columns of a log. Only `account_id` and `ts` are required; the rest may be absent or null."""
 
@@ -90,38 +80,21 @@ REQUIRED_EXCHANGE_COLUMNS = ("account_id", "ts")
 
 ACCOUNTS = _schema(
     "accounts",
-    ("account_id", pa.string()),
-    ("created_at", TIMESTAMP),
-    ("org_id", pa.string()),
-    ("email_domain", pa.string()),
-    ("email_hash", pa.string()),
-    ("phone_hash", pa.string()),
-    ("payment_fingerprint", pa.string()),
-    ("payment_bin", pa.string()),
-    ("country", pa.string()),
-    ("plan", pa.string()),
-    ("identity_level", pa.string()),
-    ("is_reseller", pa.bool_()),
+    (TEXT, "account_id"),
+    (TIMESTAMP, "created_at"),
+    (TEXT, "org_id email_domain email_hash phone_hash payment_fingerprint payment_bin country plan identity_level"),
+    (FLAG, "is_reseller"),
 )
 """The canonical columns of an accounts file. Only `account_id` is required."""
 
 FACTS = _schema(
     "facts",
-    ("account", pa.uint64()),
-    ("account_id", pa.string()),
-    ("row_id", pa.uint64()),
-    ("exchange", pa.uint64()),
-    ("ts", pa.int64()),
-    ("input_tokens", pa.int64()),
-    ("output_tokens", pa.int64()),
-    ("model", pa.uint64()),
-    ("network", pa.uint64()),
-    ("client", pa.uint64()),
-    ("system", pa.uint64()),
-    ("head", pa.uint64()),
-    ("tail", pa.uint64()),
-    ("prompt", pa.uint64()),
-    ("script", pa.uint8()),
+    (KEY, "account"),
+    (TEXT, "account_id"),
+    (KEY, "row_id exchange"),
+    (WHOLE, "ts input_tokens output_tokens"),
+    (KEY, "model network client system head tail prompt"),
+    (pa.uint8(), "script"),
 )
 """An Exchange without its text: every identifier but the account's a keyed hash, 0 where the log said nothing.
 
@@ -163,26 +136,15 @@ class Exchange(_Row):
 
 PROFILES = _schema(
     "profiles",
-    ("account", pa.uint64()),
-    ("account_id", pa.string()),
-    ("n_exchanges", pa.int64()),
-    ("input_tokens", pa.int64()),
-    ("output_tokens", pa.int64()),
-    ("first_ts", pa.int64()),
-    ("last_ts", pa.int64()),
-    ("rhythm", pa.list_(pa.uint32(), HOURS_PER_WEEK)),
-    ("input_log2", pa.list_(pa.uint32(), LOG_BINS)),
-    ("output_log2", pa.list_(pa.uint32(), LOG_BINS)),
-    ("rows", pa.list_(pa.uint64())),
-    ("rows_model", pa.list_(pa.uint64())),
-    ("rows_network", pa.list_(pa.uint64())),
-    ("rows_client", pa.list_(pa.uint64())),
-    ("rows_system", pa.list_(pa.uint64())),
-    ("rows_head", pa.list_(pa.uint64())),
-    ("rows_tail", pa.list_(pa.uint64())),
-    ("rows_script", pa.list_(pa.uint8())),
-    ("prompts", pa.list_(pa.uint64())),
-    ("prompt_counts", pa.list_(pa.uint32())),
+    (KEY, "account"),
+    (TEXT, "account_id"),
+    (WHOLE, "n_exchanges input_tokens output_tokens first_ts last_ts"),
+    (pa.list_(pa.uint32(), HOURS_PER_WEEK), "rhythm"),
+    (pa.list_(pa.uint32(), LOG_BINS), "input_log2 output_log2"),
+    (pa.list_(pa.uint64()), "rows rows_model rows_network rows_client rows_system rows_head rows_tail"),
+    (pa.list_(pa.uint8()), "rows_script"),
+    (pa.list_(pa.uint64()), "prompts"),
+    (pa.list_(pa.uint32()), "prompt_counts"),
 )
 """One account's mergeable sketch (Law 1). `rows*` are parallel lists: the exchanges with the `ROWS_PER_PROFILE`
 smallest row ids, ascending, with their keys; `prompts` are the `PROMPTS_PER_PROFILE` smallest prompt keys, ascending,
@@ -212,13 +174,9 @@ class Profile(_Row):
 
 TRAITS = _schema(
     "traits",
-    ("campaign_id", pa.string()),
-    ("trait_key", pa.string()),
-    ("kind", pa.string()),
-    ("origin", pa.string()),
-    ("n_inside", pa.int64()),
-    ("n_outside", pa.int64()),
-    ("expected", pa.float64()),
+    (TEXT, "campaign_id trait_key kind origin"),
+    (WHOLE, "n_inside n_outside"),
+    (REAL, "expected"),
 )
 
 
@@ -242,44 +200,34 @@ class Trait(_Row):
 # --- Campaign ---------------------------------------------------------------------------------------------
 
 _GROUP = (
-    ("campaign_id", pa.string()),
-    ("verdict", pa.string()),
-    ("n_accounts", pa.int64()),
-    ("n_exchanges", pa.int64()),
-    ("input_tokens", pa.int64()),
-    ("output_tokens", pa.int64()),
-    ("first_seen", TIMESTAMP),
-    ("last_seen", TIMESTAMP),
-    ("operator_bits", pa.float64()),
-    ("harvest_bits", pa.float64()),
-    ("e_log2", pa.float64()),
-    ("q_value", pa.float64()),
-    ("best_innocent", pa.string()),
-    ("innocent_margin_bits", pa.float64()),
-    ("capabilities", pa.map_(pa.string(), pa.float64())),
-    ("not_examined", pa.list_(pa.string())),
+    (TEXT, "campaign_id verdict"),
+    (WHOLE, "n_accounts n_exchanges input_tokens output_tokens"),
+    (TIMESTAMP, "first_seen last_seen"),
+    (REAL, "operator_bits harvest_bits e_log2 q_value"),
+    (TEXT, "best_innocent"),
+    (REAL, "innocent_margin_bits"),
+    (pa.map_(pa.string(), pa.float64()), "capabilities"),
+    (pa.list_(pa.string()), "not_examined"),
 )
 
 CAMPAIGNS = _schema("campaigns", *_GROUP)
 
-LEADS = _schema("leads", *_GROUP, ("failed_bar", pa.string()), ("shortfall", pa.float64()))
+LEADS = _schema("leads", *_GROUP, (TEXT, "failed_bar"), (REAL, "shortfall"))
 """Groups not reported, with the bar each missed by most and by how much (in that bar's own unit)."""
 
 MEMBERS = _schema(
     "members",
-    ("campaign_id", pa.string()),
-    ("account_id", pa.string()),
-    ("membership", pa.float64()),
-    ("n_exchanges", pa.int64()),
-    ("bits", pa.float64()),
+    (TEXT, "campaign_id account_id"),
+    (REAL, "membership"),
+    (WHOLE, "n_exchanges"),
+    (REAL, "bits"),
 )
 
 EXPLANATIONS = _schema(
     "explanations",
-    ("campaign_id", pa.string()),
-    ("hypothesis", pa.string()),
-    ("bits", pa.float64()),
-    ("would_change", pa.string()),
+    (TEXT, "campaign_id hypothesis"),
+    (REAL, "bits"),
+    (TEXT, "would_change"),
 )
 """`bits`: by how much the evidence that this innocent hypothesis cannot account for still speaks for a campaign."""
 
@@ -312,33 +260,20 @@ class Campaign(_Row):
 
 EVIDENCE = _schema(
     "evidence",
-    ("evidence_id", pa.string()),
-    ("subject_kind", pa.string()),
-    ("subject_id", pa.string()),
-    ("signal", pa.string()),
-    ("family", pa.string()),
-    ("statistic", pa.float64()),
-    ("n", pa.int64()),
-    ("effect", pa.float64()),
-    ("lo", pa.float64()),
-    ("hi", pa.float64()),
-    ("null_id", pa.string()),
-    ("p_log10", pa.float64()),
-    ("e_log2", pa.float64()),
-    ("h1", pa.string()),
-    ("h0", pa.string()),
-    ("settings_hash", pa.string()),
-    ("detail", pa.string()),
+    (TEXT, "evidence_id subject_kind subject_id signal family"),
+    (REAL, "statistic"),
+    (WHOLE, "n"),
+    (REAL, "effect lo hi"),
+    (TEXT, "null_id"),
+    (REAL, "p_log10 e_log2"),
+    (TEXT, "h1 h0 settings_hash detail"),
 )
-"""One schema for detection, marks, audit and compare. `p_log10` and `e_log2` may be null; `detail` is versioned JSON."""
+"""One schema for detection, marks, audit and compare; `p_log10` and `e_log2` may be null, `detail` is versioned JSON."""
 
 EVIDENCE_ROWS = _schema(
     "evidence_rows",
-    ("evidence_id", pa.string()),
-    ("account_id", pa.string()),
-    ("row_id", pa.string()),
-    ("role", pa.string()),
-    ("n_total", pa.int64()),
+    (TEXT, "evidence_id account_id row_id role"),
+    (WHOLE, "n_total"),
 )
 """The rows a piece of Evidence rests on: a bottom-k sample, with the total it was drawn from."""
 
@@ -370,14 +305,11 @@ class Evidence(_Row):
 
 DECISIONS = _schema(
     "decisions",
-    ("decision_id", pa.string()),
-    ("ts", TIMESTAMP),
-    ("account_id", pa.string()),
-    ("action", pa.string()),
-    ("reason", pa.string()),
-    ("retry_after_ms", pa.int64()),
-    ("appeal_id", pa.string()),
-    ("policy_version", pa.string()),
+    (TEXT, "decision_id"),
+    (TIMESTAMP, "ts"),
+    (TEXT, "account_id action reason"),
+    (WHOLE, "retry_after_ms"),
+    (TEXT, "appeal_id policy_version"),
 )
 
 ACTIONS = ("allow", "allow_limited", "slow", "step_up", "deny", "mark")
@@ -399,12 +331,9 @@ class Decision(_Row):
 
 DOSSIERS = _schema(
     "dossiers",
-    ("dossier_id", pa.string()),
-    ("campaign_id", pa.string()),
-    ("created_at", TIMESTAMP),
-    ("run_sha256", pa.string()),
-    ("format", pa.string()),
-    ("sha256", pa.string()),
+    (TEXT, "dossier_id campaign_id"),
+    (TIMESTAMP, "created_at"),
+    (TEXT, "run_sha256 format sha256"),
 )
 
 

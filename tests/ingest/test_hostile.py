@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.errors import InputError
-from stillwatch.ingest import delimited, stream
+from stillwatch.ingest import delimited, footer, stream
 
 Rows = list[dict[str, Any]]
 Reader = Callable[..., Any]
@@ -140,8 +140,22 @@ def test_invalid_utf8_in_parquet(tmp_path: Path, reading: Reader) -> None:
     assert read.notes == {"account_id_invalid_utf8": 2}
 
 
-def test_a_long_text_repeated_in_a_dictionary(tmp_path: Path, reading: Reader) -> None:
+def test_invalid_utf8_inside_structures(tmp_path: Path, reading: Reader) -> None:
+    """Bytes that are not UTF-8 are spelt out in conversations too."""
+    content = pa.array([b"a\xff", b"ok"]).view(pa.string())
+    turns = pa.StructArray.from_arrays([pa.array(["user", "user"]), content], ["role", "content"])
+    chats = pa.ListArray.from_arrays([0, 1, 2], turns)
+    pq.write_table(pa.table({"user": ["a", "b"], "ts": [1_793_527_200] * 2, "messages": chats}), tmp_path / "u.parquet")
+    read = reading(tmp_path / "u.parquet")
+    assert read.column("prompt") == ["a\\xff", "ok"] and read.notes == {"messages_invalid_utf8": 1}
+
+
+@pytest.mark.parametrize("worth_bytes", [0, 1 << 20])
+def test_a_long_text_repeated_in_a_dictionary(
+    worth_bytes: int, tmp_path: Path, reading: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A system prompt of a megabyte on every row comes in batches of bounded size."""
+    monkeypatch.setattr(footer, "_WORTH_BYTES", worth_bytes)
     table = pa.table({"account_id": ["a"] * 100, "ts": [1_793_527_200] * 100, "system_prompt": ["s" * (1 << 20)] * 100})
     pq.write_table(table, tmp_path / "long.parquet")
     read = reading(tmp_path / "long.parquet", columns=["system_prompt"])

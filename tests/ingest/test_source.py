@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.errors import InputError
+from stillwatch.ingest import footer
 from stillwatch.ingest.source import open_logs
 from stillwatch.records import EXCHANGES
 
@@ -250,25 +251,58 @@ def test_practice_agrees_with_duckdb(shared: Path, now: datetime) -> None:
         assert connection.sql(f"{query} ours").fetchall() == theirs
 
 
-def test_a_window_reads_only_its_row_groups(tmp_path: Path, reading: Reader, table: Any, log_rows: Rows) -> None:
+def test_a_window_reads_only_its_row_groups(
+    tmp_path: Path, reading: Reader, table: Any, log_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Row groups outside the window are not read: not even damage inside them is seen."""
+    monkeypatch.setattr(footer, "_WORTH_BYTES", 0)
     rows = [row | {"prompt": f"prompt {n}" * 50} for n, row in enumerate(log_rows)]
     path = tmp_path / "groups.parquet"
     pq.write_table(table(rows), path, row_group_size=2, compression="none", use_dictionary=False)
-    start = pq.ParquetFile(path).metadata.row_group(0).column(0).file_offset or 4
     data = bytearray(path.read_bytes())
-    data[4 : start + 60] = b"\xff" * (start + 56)
+    data[4:300] = b"\xff" * 296
     path.write_bytes(bytes(data))
     with pytest.raises(InputError, match="damaged"):
         reading(path)
     read = reading(path, since=log_rows[2]["ts"])
     assert read.n_rows == 4 and read.notes == {"outside_window": 2}
+    read = reading(path, since=log_rows[4]["ts"], until=log_rows[5]["ts"])
+    assert read.column("ts") == [log_rows[4]["ts"]] and read.notes == {"outside_window": 5}
+    read = reading(path, until=datetime(2026, 10, 1, tzinfo=UTC))
+    assert read.n_rows == 0 and read.notes == {"outside_window": 6}
+
+
+@given(
+    hours=st.lists(st.one_of(st.none(), st.integers(0, 9)), min_size=1, max_size=30),
+    start=st.integers(0, 9),
+    length=st.integers(0, 5),
+    unit=st.sampled_from(["ms", "us", "ns"]),
+    zone=st.sampled_from([None, "UTC", "Asia/Tokyo"]),
+)
+def test_pruning_changes_nothing(
+    hours: list[int | None], start: int, length: int, unit: str, zone: str | None, tmp_path: Path, reading: Reader
+) -> None:
+    """With and without a look at the footer a window gives the same rows, rejects and notes."""
+    origin = datetime(2026, 11, 1, tzinfo=UTC)
+    times = [None if hour is None else origin + timedelta(hours=hour) for hour in hours]
+    ts = pa.array(times, pa.timestamp("us", "UTC")).cast(pa.timestamp(unit, "UTC")).cast(pa.timestamp(unit, zone))
+    path = tmp_path / "pruned.parquet"
+    pq.write_table(pa.table({"account_id": ["a"] * len(hours), "ts": ts}), path, row_group_size=4)
+    window = {"since": origin + timedelta(hours=start), "until": origin + timedelta(hours=start + length)}
+    plain = reading(path, **window)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(footer, "_WORTH_BYTES", 0)
+        pruned = reading(path, **window)
+    assert plain.rows == pruned.rows and plain.rejects == pruned.rejects
+    assert plain.notes.get("outside_window") == pruned.notes.get("outside_window")
+    assert pruned.n_accounted == len(hours)
 
 
 def test_null_instants_are_counted_through_a_window(
-    tmp_path: Path, reading: Reader, table: Any, log_rows: Rows
+    tmp_path: Path, reading: Reader, table: Any, log_rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row without an instant is rejected whatever the window, not lost with its row group."""
+    monkeypatch.setattr(footer, "_WORTH_BYTES", 0)
     rows = [*log_rows[:2], {**log_rows[0], "ts": None}]
     path = tmp_path / "groups.parquet"
     pq.write_table(table(rows), path)
@@ -291,3 +325,14 @@ def test_unknown_columns_cannot_be_asked_for(written: Writer, reading: Reader, l
     """Asking for a column that is not canonical is an error."""
     with pytest.raises(InputError, match="colour is no canonical column"):
         reading(written(log_rows), columns=["colour"])
+
+
+def test_an_accounts_file_among_the_logs(
+    tmp_path: Path, reading: Reader, writers: Mapping[str, Any], log_rows: Rows
+) -> None:
+    """Sign-ups are not taken for exchanges: an accounts file in the folder is an error that says where it belongs."""
+    writers["jsonl"](tmp_path / "log.jsonl", log_rows)
+    signed_up = [{"account_id": "a", "created_at": row["ts"], "plan": "free"} for row in log_rows]
+    writers["parquet"](tmp_path / "accounts.parquet", signed_up)
+    with pytest.raises(InputError, match=r"accounts\.parquet holds accounts, not exchanges; got plan.*--accounts"):
+        reading(tmp_path)

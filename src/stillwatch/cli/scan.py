@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from stillwatch.dossier.findings import Findings
-    from stillwatch.pipeline import OnProgress
+    from stillwatch.dossier.run import OnProgress
 
 FOUND = 3
 """Exit status of `--fail-on campaign` when there is one."""
@@ -42,9 +42,13 @@ def scan(
     allowlist: Annotated[Path | None, typer.Option(help="Licensed distillers: TOML, or one id a line.")] = None,
     out: Annotated[Path, typer.Option(help="Findings folder to write.")] = Path("findings"),
     engine: Annotated[str, typer.Option(help="Where to run: local.")] = "local",
-    since: Annotated[str | None, typer.Option(help="Only exchanges at or after this time (ISO 8601; UTC if unzoned).")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only exchanges at or after this time (ISO 8601; UTC if unzoned).")
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Only exchanges before this time.")] = None,
-    map_: Annotated[list[str] | None, typer.Option("--map", help="theirs=ours: name a column yourself; repeatable.")] = None,
+    map_: Annotated[
+        list[str] | None, typer.Option("--map", help="theirs=ours: name a column yourself; repeatable.")
+    ] = None,
     key_file: Annotated[Path | None, typer.Option(help="Root key file instead of the one in STILLWATCH_HOME.")] = None,
     config: Annotated[Path | None, typer.Option(help=f"Settings file; {SETTINGS_FILE} here, if there is one.")] = None,
     threads: Annotated[int | None, typer.Option(help="Worker threads.")] = None,
@@ -167,7 +171,12 @@ def _progress() -> Iterator[OnProgress]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = _console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         tasks: dict[str, Any] = {}
 
@@ -187,7 +196,9 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         theirs, equals, ours = pair.partition("=")
         if not (theirs and equals and ours):
-            raise SettingsError("--map is not understood", got=repr(pair), expected="theirs=ours, as in --map user=account_id")
+            raise SettingsError(
+                "--map is not understood", got=repr(pair), expected="theirs=ours, as in --map user=account_id"
+            )
         if mapping.get(theirs, ours) != ours:
             raise SettingsError(f"--map names {theirs} twice", got=f"{mapping[theirs]} and {ours}")
         mapping[theirs] = ours
@@ -200,5 +211,7 @@ def _instant(option: str, text: str | None) -> datetime | None:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingsError(f"{option} is no time", got=repr(text), expected="ISO 8601, as in 2026-05-01T00:00Z") from None
+        raise SettingsError(
+            f"{option} is no time", got=repr(text), expected="ISO 8601, as in 2026-05-01T00:00Z"
+        ) from None
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from stillwatch.detect.population import Population
 from stillwatch.detect.traits import Traits
 
 Ints = npt.NDArray[np.int64]
@@ -23,8 +22,12 @@ Mask = npt.NDArray[np.bool_]
 
 FORMING_FAMILIES = ("identity", "network_client", "content")
 
-SURPLUS_BITS = 10.0
-"""Bits a cell must show beyond the logarithm of the number of cells looked at: one false cell in about 1,000 scans."""
+FALSE_CELLS = 0.01
+"""Share of the cells that may be false (Benjamini & Hochberg); a false cell seats a handful of accounts at most."""
+
+
+MOST_CELLS = 200_000
+"""Cells kept, the strongest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,14 @@ class Cells:
     bits: Floats
 
 
-def find_cells(population: Population, traits: Traits, *, within: Mask, n_min: int) -> Cells:
+def find_cells(traits: Traits, *, within: Mask, n_min: int) -> Cells:
     """Find the cells among the hubs `within`.
 
-    Between two families the observed count is of paying units, not accounts, so that one organisation's accounts
-    count once; where payment itself is one of the two, accounts are counted. The expectation is that of a
-    configuration model per cohort (Chung & Lu 2002): n_a n_b sum(d d') / (sum d sum d'). Bits are the Chernoff bound
-    on the Poisson upper tail, x log2(x / m) - (x - m) / ln 2.
+    The expectation is that of a configuration model per cohort (Chung & Lu 2002): n_a n_b sum(d d') / (sum d sum d').
+    Bits are the Chernoff bound on the Poisson upper tail, x log2(x / m) - (x - m) / ln 2; which cells stand out is
+    decided by Benjamini & Hochberg (1995), since a campaign of many templates and many networks makes many cells, each
+    weak. Between two families paying units are counted, so that one organisation's accounts count once; where payment
+    itself is one of the two, accounts are.
 
     Args:
         within: (h,) hubs that may take part. n_min: smallest count that makes a cell.
@@ -53,33 +57,15 @@ def find_cells(population: Population, traits: Traits, *, within: Mask, n_min: i
     """
     found = []
     for first, second in combinations(FORMING_FAMILIES, 2):
-        unit = np.arange(len(population)) if first == "identity" else population.unit
-        sides = [_side(traits, within & traits.of_family(family), unit, n_min) for family in (first, second)]
-        found.append(_cells_between(sides[0], sides[1], unit_cohorts(unit, population.cohort), n_min))
-    return Cells(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-def unit_cohorts(unit: Ints, cohort: Ints) -> Ints:
-    """Each unit's cohort: that of its first account."""
-    _, first = np.unique(unit, return_index=True)
-    return cohort[first]
-
-
-def by_unit(share: csr_matrix, unit: Ints) -> csr_matrix:
-    """Which unit carries which hub, as ones."""
-    n = len(unit)
-    joins = csr_matrix((np.ones(n, np.float32), (unit, np.arange(n))), shape=(int(unit.max(initial=-1)) + 1, n))
-    carried = (joins @ (share > 0).astype(np.float32)).tocsr()
-    carried.data[:] = 1.0
-    return carried
-
-
-def _side(traits: Traits, within: Mask, unit: Ints, n_min: int) -> tuple[Ints, csr_matrix]:
-    """Hubs of one family with enough carriers, and who carries them."""
-    hubs = np.flatnonzero(within)
-    carried = by_unit(traits.share[:, hubs], unit)
-    popular = np.flatnonzero(np.asarray(carried.sum(axis=0)).ravel() >= n_min)
-    return hubs[popular], carried[:, popular]
+        who = traits.incidence(first)
+        sides = []
+        for family in (first, second):
+            hubs = np.flatnonzero(within & traits.of_family(family) & (who.carriers.sum(axis=1) >= n_min))
+            sides.append((hubs, who.carried[:, hubs]))
+        found.append(_cells_between(sides[0], sides[1], who.cohort, n_min))
+    cells = Cells(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    strongest = np.sort(np.lexsort((cells.b, cells.a, -cells.bits))[:MOST_CELLS])
+    return Cells(*(getattr(cells, name)[strongest] for name in Cells.__slots__))
 
 
 def _cells_between(
@@ -100,8 +86,16 @@ def _cells_between(
             n_a, n_b = (np.asarray(part.sum(axis=0)).ravel() for part in (part_a, part_b))
             expected += n_a[row] * n_b[column] * (float(degree_a @ degree_b) / total)
     bits = surplus_bits(observed, expected)
-    ok = bits >= np.log2(n_looked_at + 1) + SURPLUS_BITS
+    ok = stands_out(bits, n_looked_at)
     return hubs_a[row[ok]], hubs_b[column[ok]], observed[ok], expected[ok], bits[ok]
+
+
+def stands_out(bits: Floats, n_looked_at: int) -> Mask:
+    """Benjamini & Hochberg (1995) at `FALSE_CELLS`, with 2^-bits as p-values of the n cells looked at."""
+    ordered = np.sort(bits)[::-1]
+    allowed = np.log2(max(n_looked_at, 1) / (FALSE_CELLS * np.arange(1, len(bits) + 1)))
+    passing = np.flatnonzero(ordered >= allowed)
+    return bits >= (ordered[passing[-1]] if len(passing) else np.inf)
 
 
 def surplus_bits(observed: npt.NDArray[np.generic], expected: Floats) -> Floats:
@@ -110,45 +104,3 @@ def surplus_bits(observed: npt.NDArray[np.generic], expected: Floats) -> Floats:
     more = x > expected
     ratio = np.where(more, x / np.maximum(expected, 1e-300), 1.0)
     return np.where(more, x * np.log2(ratio) - (x - expected) / np.log(2), 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class HubCounts:
-    """Per hub: units that carry it, those of them inside a group, and how many inside the null predicts."""
-
-    carriers: Ints
-    observed: Ints
-    expected: Floats
-
-
-def hub_counts(
-    population: Population, traits: Traits, hubs: Ints, *, inside: Mask, unit: Ints, eligible: Mask | None = None
-) -> HubCounts:
-    """Count the carriers of hubs inside a group, against the group's share of each cohort's activity.
-
-    The share is of the edges of the hub's kind, hubs carried by one account included, so that heavy users are
-    expected to meet more, and those who share much are not thereby expected to. A unit is inside when any of its
-    accounts is.
-
-    Args:
-        eligible: (accounts,) the population of the null; all by default.
-    """
-    at = np.flatnonzero(np.ones(len(population), bool) if eligible is None else eligible)
-    _, joined = np.unique(unit[at], return_inverse=True)
-    within = np.zeros(int(joined.max(initial=-1)) + 1, bool)
-    within[joined[inside[at]]] = True
-    cohort = unit_cohorts(joined, population.cohort[at])
-    counts = HubCounts(np.zeros(len(hubs), np.int64), np.zeros(len(hubs), np.int64), np.zeros(len(hubs)))
-    for kind in np.unique(traits.kind[hubs]):
-        asked = traits.kind[hubs] == kind
-        start, stop = np.searchsorted(traits.kind, [kind, kind + 1])
-        carried = by_unit(traits.share[at, start:stop], joined)
-        activity = np.diff(carried.indptr) + np.bincount(joined, traits.alone[at, kind], minlength=len(within))
-        carried = carried[:, hubs[asked] - start]
-        counts.carriers[asked] = np.asarray(carried.sum(axis=0)).ravel()
-        counts.observed[asked] = np.asarray(carried[within].sum(axis=0)).ravel()
-        for level in np.unique(cohort[within]):
-            here = cohort == level
-            share = activity[here & within].sum() / max(activity[here].sum(), 1)
-            counts.expected[asked] += np.asarray(carried[here].sum(axis=0)).ravel() * share
-    return counts

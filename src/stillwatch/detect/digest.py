@@ -6,7 +6,6 @@ the log was split, ordered or stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,39 +54,36 @@ def digest(batch: pa.RecordBatch, *, keys: RowKeys) -> pa.RecordBatch:
 
     Cost: one pass over the bytes of the batch; no Python object per row.
     """
-    column = {name: batch.column(name) for name in batch.schema.names}
+    column = {name: values for name, values in zip(batch.schema.names, batch.columns, strict=True) if _told(values)}
     n = batch.num_rows
     nothing = np.zeros(n, np.uint64)
-
-    def keyed(name: str, kernel: Callable[[pa.Array], UInt64s]) -> UInt64s:
-        return kernel(column[name]) if name in column else nothing
+    hashed = {name: _hash_column(values, keys.value) for name, values in column.items()}
 
     def template(name: str, n_words: int) -> tuple[UInt64s, UInt64s]:
         if name not in column:
             return nothing, nothing
-        return skeleton_keys(column[name], keys.value, n_words=n_words)
+        # Agents and system prompts repeat within a batch; prompts do not.
+        values = column[name] if name == "prompt" else column[name].dictionary_encode()
+        return skeleton_keys(values, keys.value, n_words=n_words)
 
     head, tail = template("prompt", TEMPLATE_WORDS)
-    system, _ = template("system_prompt", SYSTEM_WORDS)
-    agent, _ = template("user_agent", CLIENT_WORDS)
-    tls = keyed("tls_fingerprint", lambda values: hash_strings(values, keys.value))
-    client = np.where((agent | tls) != 0, combine([agent, tls], keys.value), nothing)
-    whole = [_hash_column(column.get(name), n, keys.row) for name in EXCHANGES.names if name != "exchange_id"]
+    agent, tls = template("user_agent", CLIENT_WORDS)[0], hashed.get("tls_fingerprint", nothing)
+    content = [hashed.get(name, nothing) for name in EXCHANGES.names if name != "exchange_id"]
     facts: dict[str, pa.Array | npt.NDArray[np.generic]] = {
-        "account": keyed("account_id", lambda values: hash_strings(values, keys.value)),
+        "account": hashed["account_id"],
         "account_id": column["account_id"].cast(pa.string()),
-        "row_id": combine(whole, keys.row),
-        "exchange": keyed("exchange_id", lambda values: hash_strings(values, keys.value)),
+        "row_id": combine(content, keys.row),
+        "exchange": hashed.get("exchange_id", nothing),
         "ts": column["ts"].cast(pa.int64()).to_numpy(zero_copy_only=False),
         "input_tokens": _integers(column.get("input_tokens"), n),
         "output_tokens": _integers(column.get("output_tokens"), n),
-        "model": keyed("model", lambda values: hash_strings(values, keys.value)),
-        "network": keyed("ip", lambda values: network_keys(values, keys.value)),
-        "client": client,
-        "system": system,
+        "model": hashed.get("model", nothing),
+        "network": network_keys(column["ip"], keys.value) if "ip" in column else nothing,
+        "client": np.where((agent | tls) != 0, combine([agent, tls], keys.value), nothing),
+        "system": template("system_prompt", SYSTEM_WORDS)[0],
         "head": head,
         "tail": tail,
-        "prompt": keyed("prompt", lambda values: prompt_keys(values, keys.value)),
+        "prompt": prompt_keys(column["prompt"], keys.value) if "prompt" in column else nothing,
         "script": text_scripts(column["prompt"]) if "prompt" in column else np.zeros(n, np.uint8),
     }
     return pa.RecordBatch.from_arrays([_arrow(facts[name]) for name in FACTS.names], schema=FACTS)
@@ -97,10 +93,12 @@ def _arrow(values: pa.Array | npt.NDArray[np.generic]) -> pa.Array:
     return values if isinstance(values, pa.Array) else pa.array(values)
 
 
-def _hash_column(values: pa.Array | None, n: int, key: HashKey) -> UInt64s:
-    if values is None:
-        return np.zeros(n, np.uint64)
-    if pa.types.is_nested(values.type) and not pa.types.is_dictionary(values.type):
+def _told(values: pa.Array) -> bool:
+    return bool(values.null_count < len(values))
+
+
+def _hash_column(values: pa.Array, key: HashKey) -> UInt64s:
+    if pa.types.is_nested(values.type):
         return hash_lists(values, key)
     if pa.types.is_primitive(values.type):
         return hash_numbers(values, key)

@@ -6,14 +6,14 @@ tested by `evidence` on the other; what formed on all is what a finding reports.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import bmat, csr_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csr_matrix
+from sknetwork.clustering import Louvain
 
-from stillwatch.detect.cells import FORMING_FAMILIES, Cells, find_cells, hub_counts, surplus_bits
+from stillwatch.detect.cells import FORMING_FAMILIES, Cells, find_cells, surplus_bits
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import Traits
 
@@ -21,21 +21,30 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-FORMING_ROUNDS = 3
+FORMING_ROUNDS = 2
 """Times the cells are looked for again without the groups already found, so that what a group made popular is
 judged on everybody else."""
+
+MOST_GROUPS = 40
+"""Groups grown per round, the strongest first; a bound on the work, far above any campaign count on record."""
 
 SMALLEST_MEETING = 4
 """Fewest carriers that make a meeting; two or three accounts share most things by chance or kinship."""
 
 OWN_BITS = 4.0
-"""Surplus bits of a hub a group made its own: one false hub in 16 groups, harmless since each is weighed by its rate."""
+"""Surplus bits of a hub a group made its own: one false hub in 16 groups, and each is weighed by its rate."""
 
 HALF = 0.5
 """Pseudo-count of the rates of hubs (Krichevsky & Trofimov 1981)."""
 
 TINY = 2.0**-20
 """Floor of a membership e-value: no single family can rule an account out for good."""
+
+SHRINK = 20.0
+"""Outsiders the overall rate counts for beside those who met the group."""
+
+JOIN_BITS = 2.5
+"""Odds at which an account joins a group while it grows: about 6 to 1, so that it does not grow into its surroundings."""
 
 MEMBERSHIP_ROUNDS = 8
 """Most rounds of propagation; it stops as soon as no account moves."""
@@ -64,10 +73,12 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int) -> li
 
     Cost: linear in account-hub edges; no pairs of accounts.
     """
-    halves = [form_groups(population, traits, within=traits.forming & (traits.fold == fold), n_min=n_min) for fold in (0, 1)]
+    halves = [
+        form_groups(population, traits, within=traits.forming & (traits.fold == fold), n_min=n_min) for fold in (0, 1)
+    ]
     candidates = []
     for seed in form_groups(population, traits, within=traits.forming, n_min=n_min):
-        bits = membership_bits(population, traits, seed, within=traits.forming)
+        bits = membership_bits(traits, seed, within=traits.forming)
         membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
         members = np.flatnonzero(membership >= 0.5)
         if len(members) >= n_min:
@@ -77,73 +88,93 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int) -> li
 
 
 def form_groups(population: Population, traits: Traits, *, within: Mask, n_min: int) -> list[Ints]:
-    """Group accounts that share surprising cells of the hubs `within`, then peel and look again."""
+    """Group accounts that share surprising cells of the hubs `within`, then peel and look again.
+
+    Accounts of one paying unit make no group: their operator is in plain sight.
+    """
     groups: list[Ints] = []
-    left = np.ones(len(population), bool)
-    share = traits.share
-    for _ in range(FORMING_ROUNDS):
-        rest = replace(traits, share=_only(share, left))
-        found = _components(rest, find_cells(population, rest, within=within, n_min=SMALLEST_MEETING), n_min)
-        found = [group for group in (_propagate(population, rest, seed, within) for seed in found) if len(group) >= n_min]
+    gone = np.zeros(len(population), bool)
+    rest = traits
+    for turn in range(FORMING_ROUNDS):
+        if turn:
+            rest = traits.without(population, gone)
+        found = _communities(rest, find_cells(rest, within=within, n_min=SMALLEST_MEETING), n_min)
+        found = [seed for seed in found if len(np.unique(population.unit[seed])) > 1][:MOST_GROUPS]
+        found = [group for group in (_propagate(rest, seed, within) for seed in found) if len(group) >= n_min]
         if not found:
             break
         groups += found
-        left[np.concatenate(found)] = False
+        gone[np.concatenate(found)] = True
     return sorted(groups, key=lambda group: (-len(group), int(group[0])))
 
 
-def enriched_hubs(population: Population, traits: Traits, group: Ints, *, within: Mask) -> Mask:
+def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
     """The hubs a group made its own: carried by more of its units than its share of the cohorts predicts.
 
     Identity hubs are counted by account, the others by paying unit. A hub needs `SMALLEST_MEETING` carriers and
     `OWN_BITS` beyond the logarithm of the hubs looked at.
     """
-    inside = np.zeros(len(population), bool)
-    inside[group] = True
     result = np.zeros(len(traits), bool)
     for family in FORMING_FAMILIES:
-        hubs = np.flatnonzero(within & traits.of_family(family))
-        unit = np.arange(len(population)) if family == "identity" else population.unit
-        counts = hub_counts(population, traits, hubs, inside=inside, unit=unit)
-        bits = surplus_bits(counts.observed, counts.expected)
-        result[hubs[(counts.observed >= SMALLEST_MEETING) & (bits >= np.log2(len(hubs) + 1) + OWN_BITS)]] = True
+        hubs = within & traits.of_family(family)
+        who = traits.incidence(family)
+        observed = who.observed(group)
+        met = np.flatnonzero(hubs & (observed >= SMALLEST_MEETING))
+        bits = surplus_bits(observed[met], who.expected(group, met))
+        result[met[bits >= np.log2(hubs.sum() + 1) + OWN_BITS]] = True
     return result
 
 
-def membership_bits(population: Population, traits: Traits, group: Ints, *, within: Mask) -> Floats:
+def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = True) -> Floats:
     """log2 odds that an account belongs to a group, from the hubs it shares with it.
 
     Per family an e-value with a published alternative: a member carries one of the hubs the group made its own, hub h
     with weight w_h (its share of the members' edges), or, as often as members do, none of them. An outsider carries
     each as often as outsiders do, so the e-value is c sum w_h [carries h] / p_h + (1 - c) [carries none] / p_none.
-    Families multiply; the prior is the group's share of the population. An account is left out of the rates it is
-    compared with.
+    Families multiply, each given the one before: among accounts that meet the group at its networks, a template is as
+    rare as it is among outsiders there, not among everybody. The prior is the group's share of the population. An
+    account is left out of the rates it is compared with.
+
+    Args:
+        joint: take each family given the one before; False while a group grows, when the members it has not reached
+            yet would be taken for outsiders who show everything members show.
 
     Returns:
         (accounts,) bits; cost linear in edges.
     """
-    n, size = len(population), len(group)
+    n, size = traits.share.shape[0], len(group)
     inside = np.zeros(n, bool)
     inside[group] = True
-    own = enriched_hubs(population, traits, group, within=within)
+    own = enriched_hubs(traits, group, within=within)
     total = np.full(n, np.log2((size + 0.5) / (n - size + 0.5)))
+    met = np.zeros(n, bool)
     for family in FORMING_FAMILIES:
         hubs = np.flatnonzero(own & traits.of_family(family))
         if len(hubs):
-            total += np.log2(_carrier_e(traits, hubs, inside))
+            row, column = traits.by_account.edges(hubs)
+            total += np.log2(_carrier_e(row, column, len(hubs), inside, met))
+            if joint:
+                met[row] = True
     return total
 
 
-def _carrier_e(traits: Traits, hubs: Ints, inside: Mask) -> Floats:
-    edges = traits.share[:, hubs].tocoo()
-    row, column = edges.row, edges.col
+def _carrier_e(row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask) -> Floats:
+    """One family's e-value of every account, from the edges (account, hub) of the hubs a group made its own.
+
+    Outsiders' rates are taken apart for accounts that `met` the group.
+    """
     member = inside[row]
     n_in, n_out = int(inside.sum()), int((~inside).sum())
-    edges_in = np.bincount(column[member], minlength=len(hubs))
-    edges_out = np.bincount(column[~member], minlength=len(hubs))
+    edges_in = np.bincount(column[member], minlength=n_hubs)
     weight = (edges_in[column] - member) / np.maximum(edges_in.sum() - member, 1)
+    edges_out = np.bincount(column[~member], minlength=n_hubs)
     rate_out = (edges_out[column] - ~member + HALF) / (n_out - ~member + 1)
-    carried = np.bincount(row, weight / rate_out, minlength=len(inside))
+    n_met = int((met & ~inside).sum())
+    edges_met = np.bincount(column[met[row] & ~member], minlength=n_hubs)
+    own_met = met[row] & ~member
+    rate_met = (edges_met[column] - own_met + SHRINK * rate_out) / (n_met - own_met + SHRINK)
+    rate = np.where(met[row], np.maximum(rate_met, rate_out), rate_out)
+    carried = np.bincount(row, weight / rate, minlength=len(inside))
     some = np.bincount(row, minlength=len(inside)) > 0
     some_in, some_out = int(some[inside].sum()), int(some[~inside].sum())
     cover = (some_in - (some & inside) + HALF) / (n_in - inside + 1)
@@ -151,10 +182,13 @@ def _carrier_e(traits: Traits, hubs: Ints, inside: Mask) -> Floats:
     return np.asarray(np.where(some, cover * carried, (1.0 - cover) / none_out) + TINY)
 
 
-def _propagate(population: Population, traits: Traits, group: Ints, within: Mask) -> Ints:
-    """Grow and peel: account to hub to account until nobody joins or leaves."""
+def _propagate(traits: Traits, group: Ints, within: Mask) -> Ints:
+    """Grow and peel: account to hub to account; joining takes `JOIN_BITS`, leaving odds below even."""
     for _ in range(MEMBERSHIP_ROUNDS):
-        grown = np.flatnonzero(membership_bits(population, traits, group, within=within) >= 0)
+        bits = membership_bits(traits, group, within=within, joint=False)
+        stays = np.zeros(len(bits), bool)
+        stays[group] = bits[group] >= 0
+        grown = np.flatnonzero(stays | (bits >= JOIN_BITS))
         if np.array_equal(grown, group):
             break
         group = grown
@@ -163,26 +197,32 @@ def _propagate(population: Population, traits: Traits, group: Ints, within: Mask
     return group
 
 
-def _components(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
-    """Accounts joined by the cells they sit in."""
+def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
+    """Accounts seated in the same community of cells, the strongest community first.
+
+    Hubs are joined by the bits of the cells they make and parted by modularity (Louvain; Blondel et al. 2008), so that
+    a network or a phrase which two groups share does not make them one. An account belongs where its cells weigh most.
+    """
     if not len(cells.a):
         return []
-    carried = (traits.share > 0).astype(np.int8).tocsc()
-    sits = carried[:, cells.a].multiply(carried[:, cells.b]).tocsr()
-    graph = bmat([[None, sits], [sits.T, None]], format="csr")
-    _, label = connected_components(graph, directed=False)
-    n = traits.share.shape[0]
-    seated = np.flatnonzero(np.diff(sits.indptr) > 0)
-    order = seated[np.argsort(label[:n][seated], kind="stable")]
+    hubs, ends = np.unique(np.concatenate([cells.a, cells.b]), return_inverse=True)
+    n_hubs, n_cells = len(hubs), len(cells.a)
+    a, b = ends[:n_cells], ends[n_cells:]
+    joined = csr_matrix((np.tile(cells.bits, 2), (np.r_[a, b], np.r_[b, a])), shape=(n_hubs, n_hubs))
+    community = Louvain(shuffle_nodes=False, sort_clusters=False).fit_predict(joined)
+    inner = np.flatnonzero(community[a] == community[b])
+    carried = traits.by_account.by_hub[:, hubs]
+    sits = carried[:, a[inner]].multiply(carried[:, b[inner]])
+    belongs = csr_matrix((cells.bits[inner], (np.arange(len(inner)), community[a[inner]])), dtype=np.float64)
+    weight = (sits.tocsr() @ belongs).tocsr()
+    seated = np.flatnonzero(np.diff(weight.indptr) > 0)
+    if not len(seated):
+        return []
+    label = np.asarray(weight.argmax(axis=1)).ravel()[seated]
+    strength = np.bincount(community[a[inner]], cells.bits[inner])
+    order = np.lexsort((seated, label, -strength[label]))
     edges = np.flatnonzero(np.diff(label[order])) + 1
-    return [np.sort(part) for part in np.split(order, edges) if len(part) >= n_min]
-
-
-def _only(share: csr_matrix, left: Mask) -> csr_matrix:
-    kept = share.copy()
-    kept.data[~np.repeat(left, np.diff(share.indptr))] = 0.0
-    kept.eliminate_zeros()
-    return kept
+    return [np.sort(seated[part]) for part in np.split(order, edges) if len(part) >= n_min]
 
 
 def _best_match(members: Ints, groups: list[Ints]) -> Ints | None:

@@ -22,6 +22,9 @@ Keys = npt.NDArray[np.uint64]
 SMALLEST_COHORT = 100
 """Accounts below which a (country, script) cohort is too small to carry a null of its own and joins the rest."""
 
+SMALLEST_PEER_GROUP = 300
+"""Accounts below which a peer group joins the next coarser one."""
+
 PAYING = ("org_id", "payment_fingerprint")
 """Account columns that make accounts one paying unit: what the provider can see belongs together."""
 
@@ -38,7 +41,9 @@ class Population:
         sample: flat arrays of the sampled rows: `row_id` and each name of `profiles.SAMPLED`.
         unit: paying unit (accounts joined by organisation or payment instrument).
         script: main writing system of the prompts, as in `kernels.writing.SCRIPTS`.
-        cohort: accounts that share country and script; nulls are taken within it, never across it.
+        with_system: whether most exchanges bear a system prompt, the mark of a product rather than a person.
+        peer: accounts that share script, volume and `with_system`: those a content score is ranked among.
+        cohort: accounts that share script, country and `with_system`; nulls are taken within it, never across it.
     """
 
     account_ids: list[str]
@@ -48,6 +53,8 @@ class Population:
     sample: dict[str, Keys]
     unit: Ints
     script: Ints
+    with_system: npt.NDArray[np.bool_]
+    peer: Ints
     cohort: Ints
 
     def __len__(self) -> int:
@@ -78,6 +85,9 @@ def build_population(profiles: pa.Table, accounts: pa.Table | None) -> Populatio
     offsets = np.zeros(len(account_ids) + 1, np.int64)
     np.cumsum(profiles.column("rows").combine_chunks().value_lengths().to_numpy(), out=offsets[1:])
     script = _main_script(offsets, sample["script"])
+    owner = np.repeat(np.arange(len(account_ids)), np.diff(offsets))
+    told = np.bincount(owner, sample["system"] != 0, minlength=len(account_ids))
+    with_system = told * 2 >= np.diff(offsets)
     return Population(
         account_ids=account_ids,
         profiles=profiles,
@@ -86,7 +96,9 @@ def build_population(profiles: pa.Table, accounts: pa.Table | None) -> Populatio
         sample=sample,
         unit=joined_units(len(account_ids), [listed.column(name) for name in PAYING if name in listed.column_names]),
         script=script,
-        cohort=_cohorts(listed, script),
+        with_system=with_system,
+        peer=_peers(profiles.column("n_exchanges").to_numpy(), script, with_system),
+        cohort=_cohorts(listed, script, with_system),
     )
 
 
@@ -135,13 +147,20 @@ def _main_script(offsets: Ints, script: Keys) -> Ints:
     return np.asarray(counts.argmax(axis=1)).ravel().astype(np.int64)
 
 
-def _cohorts(accounts: pa.Table, script: Ints) -> Ints:
-    everybody = np.full(len(script), -1, np.int64)
-    levels = [-(script + 2), everybody]
+def _cohorts(accounts: pa.Table, script: Ints, with_system: npt.NDArray[np.bool_]) -> Ints:
+    habit = script * 2 + with_system
+    levels = [-(habit + 1000), -(with_system.astype(np.int64) + 2)]
     if "country" in accounts.column_names:
         country = accounts.column("country").combine_chunks().dictionary_encode().indices.fill_null(-1)
-        levels.insert(0, script * 1_000_000 + country.to_numpy().astype(np.int64) + 1)
+        levels.insert(0, habit * 1_000_000 + country.to_numpy().astype(np.int64) + 1)
     return dense(with_fallback(levels, SMALLEST_COHORT))
+
+
+def _peers(n_exchanges: Ints, script: Ints, with_system: npt.NDArray[np.bool_]) -> Ints:
+    """Peer groups; volume is below 4, 16, 64 exchanges or more, from where a share is as precise as it gets."""
+    volume = np.searchsorted([4, 16, 64], n_exchanges, side="right")
+    fine = script * 64 + volume * 2 + with_system
+    return dense(with_fallback([fine, volume * 2 + with_system + 1000, with_system + 2000], SMALLEST_PEER_GROUP))
 
 
 def _align(accounts: pa.Table | None, account_ids: pa.ChunkedArray) -> pa.Table:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stillwatch.kernels.sketches import hour_of_week, log2_bins
-from stillwatch.records import FACTS, HOURS_PER_WEEK, LOG_BINS, PROFILES, PROMPTS_PER_PROFILE, ROWS_PER_PROFILE
+from stillwatch.records import HOURS_PER_WEEK, LOG_BINS, PROFILES, PROMPTS_PER_PROFILE, ROWS_PER_PROFILE
 
 SAMPLED = ("model", "network", "client", "system", "head", "tail", "script")
 """The facts a Profile keeps of each sampled exchange, as `rows_<name>`."""
@@ -58,7 +58,9 @@ def profile(facts: pa.Table) -> pa.Table:
     account = facts.column("account").to_numpy()
     starts = np.flatnonzero(np.r_[True, account[1:] != account[:-1]][: len(account)])
     group = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(account)]))
-    taken = {name: facts.column(name).to_numpy() for name in (*SAMPLED, "row_id", "ts", "input_tokens", "output_tokens")}
+    taken = {
+        name: facts.column(name).to_numpy() for name in (*SAMPLED, "row_id", "ts", "input_tokens", "output_tokens")
+    }
     columns: dict[str, pa.Array] = {"account": pa.array(account[starts])}
     columns["account_id"] = facts.column("account_id").combine_chunks().take(pa.array(starts))
     columns["n_exchanges"] = pa.array(np.bincount(group, minlength=len(starts)))
@@ -119,9 +121,7 @@ def _smallest(group: Ints, key: npt.NDArray[np.uint64], k: int) -> Ints:
     return order[rank < k]
 
 
-def _prompt_sample(
-    group: Ints, prompt: npt.NDArray[np.uint64], counts: Ints, n: int
-) -> dict[str, pa.Array]:
+def _prompt_sample(group: Ints, prompt: npt.NDArray[np.uint64], counts: Ints, n: int) -> dict[str, pa.Array]:
     order = np.lexsort((prompt, group))
     group, prompt, counts = group[order], prompt[order], counts[order]
     first = np.flatnonzero(np.r_[True, (group[1:] != group[:-1]) | (prompt[1:] != prompt[:-1])][: len(group)])

@@ -23,10 +23,10 @@ Keys = npt.NDArray[np.uint64]
 PROMPTS_READ = 32
 """Distinct prompts read again per account."""
 
-MEMBERS_READ = 2000
+MEMBERS_READ = 500
 """Most members of one candidate whose prompts are read again; the rest is represented by them."""
 
-PEERS_READ = 600
+PEERS_READ = 500
 """Most outsiders read again per peer group."""
 
 

@@ -6,13 +6,14 @@ nothing in this package ever builds a pair of accounts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
+from stillwatch.detect.incidence import Incidence, build_incidence
 from stillwatch.detect.population import Population
 from stillwatch.kernels.hashing import HashKey, combine, hash_strings
 
@@ -64,6 +65,7 @@ class Traits:
         kind: (h,) index into `KINDS`. key: (h,) keyed hash. fold: (h,) 0 or 1, a keyed coin.
         share: (accounts, h) sparse; the share of an account's sampled exchanges that show the hub, 1 for identity.
         alone: (accounts, kinds) hubs of each kind that nobody else carries; they count in an account's activity.
+        by_account, by_unit: who carries what, counted by account and by paying unit.
     """
 
     kind: Ints
@@ -71,6 +73,8 @@ class Traits:
     fold: Ints
     share: csr_matrix
     alone: Ints
+    by_account: Incidence
+    by_unit: Incidence
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -78,6 +82,21 @@ class Traits:
     def of_family(self, family: str) -> Mask:
         """Which hubs belong to a family."""
         return np.isin(self.kind, [i for i, kind in enumerate(KINDS) if kind.family == family])
+
+    def incidence(self, family: str) -> Incidence:
+        """How a family is counted: identity by account, since it is what makes paying units; the rest by unit."""
+        return self.by_account if family == "identity" else self.by_unit
+
+    def without(self, population: Population, gone: Mask) -> Traits:
+        """The same hubs, with nobody of `gone` carrying any."""
+        share = self.share.copy()
+        share.data[np.repeat(gone, np.diff(share.indptr))] = 0.0
+        share.eliminate_zeros()
+        by_account, by_unit = (
+            build_incidence(share, self.alone, self.kind, unit=unit, cohort=population.cohort)
+            for unit in (np.arange(len(population)), population.unit)
+        )
+        return replace(self, share=share, by_account=by_account, by_unit=by_unit)
 
     @property
     def forming(self) -> Mask:
@@ -116,7 +135,11 @@ def find_traits(population: Population, *, key: HashKey) -> Traits:
         (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))), shape=(len(population), len(keys))
     )
     fold = (combine([keys, kinds.astype(np.uint64)], key) & np.uint64(1)).astype(np.int64)
-    return Traits(kind=kinds, key=keys, fold=fold, share=matrix, alone=alone)
+    by_account, by_unit = (
+        build_incidence(matrix, alone, kinds, unit=unit, cohort=population.cohort)
+        for unit in (np.arange(len(population)), population.unit)
+    )
+    return Traits(kinds, keys, fold, matrix, alone, by_account, by_unit)
 
 
 _FROM_ACCOUNTS = ("payment", "phone", "email", "sign_up")

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stillwatch.detect.cells import hub_counts
 from stillwatch.detect.groups import enriched_hubs
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import KINDS, Traits
@@ -21,7 +20,6 @@ from stillwatch.evidence.judge import Weighed, detail_json, q_values, shortfalls
 from stillwatch.evidence.signal import Finding
 from stillwatch.kernels.hashing import key_text
 from stillwatch.records import CAMPAIGNS, EVIDENCE, EVIDENCE_ROWS, EXPLANATIONS, LEADS, MEMBERS, TRAITS
-
 from stillwatch.settings import Settings
 
 Ints = npt.NDArray[np.int64]
@@ -48,7 +46,7 @@ class Ruled:
 
 
 def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
-    """Judge every weighed group, campaigns first, then by size.
+    """Judge every weighed group, campaigns first, then by size; what misses both questions is not even a lead.
 
     A core of fewer accounts than `n_min_accounts` is a lead whatever its bits: there is nobody to name.
     """
@@ -64,6 +62,8 @@ def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
             said = "lead" if said == "campaign" else said
         if len(population) < settings.scan.n_min_population:
             missed |= {"population": float(settings.scan.n_min_population - len(population))}
+        if said == "lead" and {"operator_bits", "harvest_bits"} <= set(missed):
+            continue
         ids = "\n".join(population.account_ids[i] for i in named)
         campaign_id = "c" + hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()[:15]
         ruled.append(Ruled(one, campaign_id, named, q_value, said, missed))
@@ -199,12 +199,11 @@ def _own_hubs(one: Ruled) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
     """Hubs the group made its own, the most telling first, with accounts inside and expected."""
     subject = one.weighed.subject
     population, traits = subject.population, subject.traits
-    hubs = np.flatnonzero(enriched_hubs(population, traits, one.core, within=np.ones(len(traits), bool)))
-    inside = np.zeros(len(population), bool)
-    inside[one.core] = True
-    counts = hub_counts(population, traits, hubs, inside=inside, unit=np.arange(len(population)))
-    order = np.lexsort((traits.key[hubs], traits.kind[hubs], -counts.observed))[:TRAITS_PER_GROUP]
-    return hubs[order], counts.observed[order], counts.expected[order]
+    hubs = np.flatnonzero(enriched_hubs(traits, one.core, within=np.ones(len(traits), bool)))
+    who = traits.by_account
+    observed, expected = who.observed(one.core)[hubs], who.expected(one.core, hubs)
+    order = np.lexsort((traits.key[hubs], traits.kind[hubs], -observed))[:TRAITS_PER_GROUP]
+    return hubs[order], observed[order], expected[order]
 
 
 def _trait_rows(one: Ruled) -> Iterable[dict[str, Any]]:

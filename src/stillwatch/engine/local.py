@@ -59,7 +59,8 @@ class LocalShards:
         self._parts: list[list[pa.RecordBatch]] = [[] for _ in range(n_shards)]
         self._budget, self._held, self._threads = memory, 0, threads
         self._lock = threading.Lock()
-        self._parent, self._folder = folder, None
+        self._parent = folder
+        self._folder: Path | None = None
         self._spills = 0
         self.n_rows = 0
 
@@ -94,7 +95,9 @@ class LocalShards:
 
     def reduce(self, kernel: Reduce) -> pa.Table:
         """Run a kernel over every shard and return all results, in no particular order."""
-        tables = list(_in_threads(range(len(self._parts)), lambda i: self._reduce_one(i, kernel), threads=self._threads))
+        tables = list(
+            _in_threads(range(len(self._parts)), lambda i: self._reduce_one(i, kernel), threads=self._threads)
+        )
         return pa.concat_tables([table for table in tables if table is not None])
 
     def _reduce_one(self, index: int, kernel: Reduce) -> pa.Table | None:

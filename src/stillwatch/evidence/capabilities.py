@@ -58,6 +58,8 @@ Shows = dict[str, npt.NDArray[np.bool_]]
 def tag_prompts(prompts: pa.Array) -> Shows:
     """Which prompts ask for which capability; one boolean per prompt and pattern. Cost: one RE2 pass per pattern."""
     return {
-        name: np.asarray(pc.match_substring_regex(prompts, pattern, ignore_case=True).to_numpy(zero_copy_only=False), bool)
+        name: np.asarray(
+            pc.match_substring_regex(prompts, pattern, ignore_case=True).to_numpy(zero_copy_only=False), bool
+        )
         for name, pattern in PATTERNS.items()
     }

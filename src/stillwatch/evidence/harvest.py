@@ -9,16 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
 from stillwatch.detect.groups import enriched_hubs
 from stillwatch.detect.population import Population
-from stillwatch.evidence.capabilities import ELICITING, tag_prompts
-from stillwatch.evidence.ranks import Ranking, peer_groups, rank_units
+from stillwatch.evidence.capabilities import ELICITING
+from stillwatch.evidence.ranks import Ranking, rank_units
+from stillwatch.evidence.reading import Reading
 from stillwatch.evidence.signal import Finding, Question, Subject
 from stillwatch.kernels.evalues import mean_e_log2, too_few_e_log2
-from stillwatch.kernels.hashing import HashKey
-from stillwatch.kernels.shingles import ngram_hashes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -37,7 +35,7 @@ def unit_half(subject: Subject) -> Mask:
     account = subject.population.profiles.column("account").to_numpy()
     coin = np.full(int(subject.unit.max(initial=0)) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(coin, subject.unit, account)
-    return (coin[subject.unit] >> np.uint64(32)) & np.uint64(1) == 1
+    return np.asarray((coin[subject.unit] >> np.uint64(32)) & np.uint64(1) == 1)
 
 
 def ranked(signal: str, ranking: Ranking | None, detail: dict[str, object]) -> Finding | None:
@@ -93,7 +91,7 @@ class WorkTemplates:
     def _half(self, subject: Subject, choosers: Mask) -> Finding | None:
         population, traits, members = subject.population, subject.traits, subject.candidate.members
         content = traits.of_family("content")
-        templates = enriched_hubs(population, traits, members[choosers[members]], within=content)
+        templates = enriched_hubs(traits, members[choosers[members]], within=content)
         if not templates.any():
             return None
         score = np.asarray(traits.share[:, np.flatnonzero(templates)].max(axis=1).todense()).ravel()
@@ -116,16 +114,18 @@ class Partition:
 
     def weigh(self, subject: Subject) -> Finding | None:
         """Compare the repeats across the group's units with those of groups of peers of the same sizes."""
+        if subject.reading is None:
+            return None
         population = subject.population
         inside = np.zeros(len(population), bool)
         inside[subject.candidate.members] = True
-        peers = peer_groups(population)
+        peers = population.peer
         inside &= subject.eligible
         outsiders = subject.eligible & ~inside
         draws = [_peer_draw(population, inside, outsiders, peers, turn) for turn in range(PARTITION_DRAWS)]
         if any(draw is None for draw in draws) or not inside.any():
             return None
-        owner, prompt = _prompt_pairs(population)
+        owner, prompt = subject.reading.repeated
         counts = np.array(
             [_repeats(subject.unit, owner, prompt, draw) for draw in draws if draw is not None], dtype=np.float64
         )
@@ -155,16 +155,12 @@ PARTITION_DRAWS = 20
 """Groups of peers drawn to measure how often, and how unevenly, peers repeat one another."""
 
 
-def _prompt_pairs(population: Population) -> tuple[Ints, npt.NDArray[np.uint64]]:
-    prompts = population.profiles.column("prompts").combine_chunks()
-    return np.repeat(np.arange(len(population)), prompts.value_lengths().to_numpy()), prompts.flatten().to_numpy()
-
-
-def _repeats(unit: Ints, owner: Ints, prompt: npt.NDArray[np.uint64], who: Mask) -> int:
+def _repeats(unit: Ints, owner: Ints, prompt: Ints, who: Mask) -> int:
     """Prompts sent by one more unit than the first, summed over prompts."""
-    taken = who[owner]
-    pairs = np.unique(np.stack([prompt[taken], unit[owner[taken]].astype(np.uint64)]), axis=1)
-    return int(pairs.shape[1] - len(np.unique(pairs[0])))
+    taken = np.flatnonzero(who[owner])
+    n_units = int(unit.max(initial=0)) + 1
+    pairs = np.unique(prompt[taken] * n_units + unit[owner[taken]])
+    return len(pairs) - len(np.unique(pairs // n_units))
 
 
 def _peer_draw(population: Population, inside: Mask, outsiders: Mask, peers: Ints, turn: int) -> Mask | None:
@@ -200,17 +196,17 @@ class Elicitation:
 
     def weigh(self, subject: Subject) -> Finding | None:
         """Rank each account's shares among its peers'; report the capability that ranks highest."""
-        if subject.texts is None or not len(subject.texts):
+        reading, n = subject.reading, len(subject.population)
+        if reading is None:
             return None
-        shows, n = tag_prompts(subject.texts.prompts), len(subject.population)
-        scores = {name: share_by_account(n, subject.texts.owner, shows[name]) for name in ELICITING}
+        scores = {name: share_by_account(n, reading.owner, reading.shows[name]) for name in ELICITING}
         rankings = {name: ranking for name in ELICITING if (ranking := rank_units(subject, scores[name])) is not None}
         if not rankings:
             return None
         name = max(rankings, key=lambda name: rankings[name].e_log2)
         bits = {f"{name}_bits": ranking.e_log2 for name, ranking in rankings.items()}
         mean = mean_e_log2(np.array(list(bits.values())))
-        return ranked(self.name, replace(rankings[name], e_log2=mean), {"capability": name} | bits)
+        return ranked(self.name, replace(rankings[name], e_log2=mean), {"capability": name, **bits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +217,6 @@ class Contrast:
     difference of mean account shares. Fails on any common topic; it shows likeness, not intent.
     """
 
-    key: HashKey
     name: str = "contrast"
     family: str = "content"
     question: Question = "harvest"
@@ -229,33 +224,29 @@ class Contrast:
 
     def weigh(self, subject: Subject) -> Finding | None:
         """Choose phrases on one half of the units, rank the other half; swap; average."""
-        if subject.texts is None or not len(subject.texts):
+        if subject.reading is None:
             return None
-        offsets, bucket = ngram_hashes(subject.texts.prompts, self.key)
-        shape = (len(subject.texts), 1 << 18)
-        grams = csr_matrix((np.ones(len(bucket), np.float32), bucket, offsets), shape=shape)
         coin = unit_half(subject)
-        return mean_of_halves(self.name, [self._half(subject, grams, coin == side) for side in (False, True)])
+        halves = [self._half(subject, subject.reading, coin == side) for side in (False, True)]
+        return mean_of_halves(self.name, halves)
 
-    def _half(self, subject: Subject, grams: csr_matrix, choosers: Mask) -> Finding | None:
-        texts, n = subject.texts, len(subject.population)
-        assert texts is not None  # weigh() returned before for subjects without text
+    def _half(self, subject: Subject, reading: Reading, choosers: Mask) -> Finding | None:
+        n, owner, grams = len(subject.population), reading.owner, reading.grams
         inside = np.zeros(n, bool)
         inside[subject.candidate.members] = True
-        owner = texts.owner
-        n_prompts = np.bincount(owner, minlength=n)
-        weight = 1.0 / np.maximum(n_prompts[owner], 1)
-        ours, theirs = inside & choosers, ~inside & choosers
-        if not (ours[owner].any() and theirs[owner].any()):
+        weight = 1.0 / np.bincount(owner, minlength=n)[owner]
+        ours, theirs = (inside & choosers)[owner], (~inside & choosers)[owner]
+        if not (ours.any() and theirs.any()):
             return None
-        mean_in = (grams.T @ (weight * ours[owner])) / max(len(np.unique(owner[ours[owner]])), 1)
-        mean_out = (grams.T @ (weight * theirs[owner])) / max(len(np.unique(owner[theirs[owner]])), 1)
-        phrases = np.argsort(-(mean_in - mean_out), kind="stable")[:CONTRAST_PHRASES]
+        mean_in = (grams[ours].T @ weight[ours]) / len(np.unique(owner[ours]))
+        mean_out = (grams[theirs].T @ weight[theirs]) / len(np.unique(owner[theirs]))
+        phrases = np.argpartition(mean_out - mean_in, CONTRAST_PHRASES)[:CONTRAST_PHRASES]
         phrases = phrases[(mean_in > 2 * mean_out)[phrases]]
         if not len(phrases):
             return None
-        shows = np.asarray(grams[:, phrases].sum(axis=1)).ravel() > 0
-        score = share_by_account(n, owner, shows)
+        chosen = np.zeros(grams.shape[1], np.float32)
+        chosen[phrases] = 1.0
+        score = share_by_account(n, owner, grams @ chosen > 0)
         return ranked(self.name, rank_units(subject, score, among=~choosers), {"phrases": len(phrases)})
 
 

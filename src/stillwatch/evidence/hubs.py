@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaincinv
 
-from stillwatch.detect.cells import hub_counts
 from stillwatch.detect.groups import SMALLEST_MEETING
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.signal import Finding, Question, Subject
@@ -69,28 +68,25 @@ class SharedHubs:
         members = subject.candidate.halves[fold]
         if members is None:
             return None
-        traits, population = subject.traits, subject.population
-        inside = np.zeros(len(population), bool)
-        inside[members] = True
-        inside &= subject.eligible
-        if not inside.any():
+        traits = subject.traits
+        who = subject.incidence(self.family)
+        members = members[who.unit[members] >= 0]
+        if not len(members):
             return None
         hubs = np.flatnonzero(traits.of_family(self.family) & (traits.fold != fold))
-        # Identity is what makes paying units, so within that family accounts are counted, not units.
-        unit = np.arange(len(population)) if self.family == "identity" else subject.unit
-        counts = hub_counts(population, traits, hubs, inside=inside, unit=unit, eligible=subject.eligible)
-        enough = (counts.carriers >= SMALLEST_MEETING) & (counts.expected > 0) & (counts.expected < counts.carriers)
+        carriers = who.carriers[hubs].sum(axis=1)
+        observed, expected = who.observed(members)[hubs], who.expected(members, hubs)
+        enough = (carriers >= SMALLEST_MEETING) & (expected > 0) & (expected < carriers)
         if not enough.any():
             return None
-        hubs, carriers = hubs[enough], counts.carriers[enough]
-        observed, expected = counts.observed[enough], counts.expected[enough]
+        hubs, carriers, observed, expected = hubs[enough], carriers[enough], observed[enough], expected[enough]
         e_log2 = hub_e_log2(observed, carriers, expected / carriers)
         met = observed > expected
         strong = e_log2 > 0
         return _Half(
             e_log2=mean_e_log2(e_log2),
             n_hubs=len(hubs),
-            n_units=len(np.unique(unit[inside])),
+            n_units=len(np.unique(who.unit[members])),
             observed=int(observed[met].sum()),
             expected=float(expected[met].sum()),
             kinds=traits.kind[hubs[strong]],

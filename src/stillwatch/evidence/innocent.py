@@ -131,7 +131,7 @@ def people_of_place(subject: Subject) -> Mask:
     """Accounts seen in any network the group made its own; everybody if it has none."""
     traits = subject.traits
     network = traits.kind == [kind.name for kind in KINDS].index("network")
-    own = enriched_hubs(subject.population, traits, subject.candidate.members, within=network)
+    own = enriched_hubs(traits, subject.candidate.members, within=network)
     if not own.any():
         return everybody(subject)
     seen = np.asarray(traits.share[:, np.flatnonzero(own)].sum(axis=1)).ravel() > 0
@@ -169,9 +169,7 @@ HYPOTHESES = (
     ),
 )
 
-LEFT_OPEN: Mapping[str, Signal] = {
-    signal.name: signal for signal in (IDENTITY, NETWORK_CLIENT, SIGN_UP, FLEETS)
-}
+LEFT_OPEN: Mapping[str, Signal] = {signal.name: signal for signal in (IDENTITY, NETWORK_CLIENT, SIGN_UP, FLEETS)}
 """Signals a hypothesis weighs again in its own population; the rest is taken from the findings of the group."""
 
 

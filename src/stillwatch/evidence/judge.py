@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillwatch.detect.traits import FAMILIES
-from stillwatch.evidence.capabilities import tag_prompts
 from stillwatch.evidence.innocent import Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.signal import Finding, Signal, Subject
 from stillwatch.kernels.evalues import e_bh, mean_e_log2
@@ -99,17 +98,17 @@ def verdict(weighed: Weighed, q_value: float, bars: Bars, *, n_min_population: i
 
 
 def _capabilities(subject: Subject) -> dict[str, float]:
-    if subject.texts is None:
+    if subject.reading is None:
         return {}
-    ours = np.isin(subject.texts.owner, subject.candidate.members)
-    if not ours.any():
-        return {}
-    return {name: float(shows[ours].mean()) for name, shows in tag_prompts(subject.texts.prompts).items()}
+    ours = np.isin(subject.reading.owner, subject.candidate.members)
+    return {name: float(shows[ours].mean()) for name, shows in subject.reading.shows.items()} if ours.any() else {}
 
 
 def detail_json(finding: Finding) -> str:
     """A finding's detail as canonical JSON, versioned, with the question it answers."""
-    plain = {"version": 1, "question": finding.question} | {name: _plain(value) for name, value in finding.detail.items()}
+    plain = {"version": 1, "question": finding.question} | {
+        name: _plain(value) for name, value in finding.detail.items()
+    }
     return json.dumps(plain, sort_keys=True, separators=(",", ":"))
 
 

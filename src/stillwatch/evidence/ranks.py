@@ -1,8 +1,9 @@
 """ranks: a score of each account against its peers; the units of a group bet together.
 
-Peers share script, habit of system prompts and, up to the 64 exchanges from which on a share is as precise as it
-gets, volume; so an agent's user is compared with agents' users and a light account with light ones. Each account's rank among outsiders is a conformal p-value, and the calibrator of Vovk
-and Sellke turns it into an e-value. Within a unit e-values are averaged, across units they multiply.
+Peers share script, habit of system prompts and volume, up to the 64 exchanges from which on a share is as precise as it
+gets; so an agent's user is compared with agents' users and a light account with light ones. Each account's rank among
+outsiders is a conformal p-value, and the calibrator of Vovk and Sellke turns it into an e-value. Within a unit e-values
+are averaged, across units they multiply.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.detect.population import Population, dense, with_fallback
 from stillwatch.evidence.signal import Subject
 from stillwatch.kernels.evalues import conformal_p, mean_e_log2, rank_e_log2
 
@@ -22,10 +22,6 @@ Mask = npt.NDArray[np.bool_]
 
 FEWEST_PEERS = 60
 """Outsiders an account must be ranked among; with fewer it does not bet."""
-
-SMALLEST_PEER_GROUP = 300
-"""Accounts below which a peer group joins the next coarser one."""
-
 
 STAKES = (0.1, 0.25, 0.5, 0.75, 1.0)
 """Shares of its money a unit may bet; the total is averaged over them."""
@@ -43,18 +39,6 @@ class Ranking:
     hi: float
 
 
-def peer_groups(population: Population) -> Ints:
-    """A dense peer group per account: script, volume (below 4, 16, 64, more), whether most exchanges bear a system prompt."""
-    owner = np.repeat(np.arange(len(population)), population.sampled)
-    told = np.bincount(owner, population.sample["system"] != 0, minlength=len(population))
-    volume = np.searchsorted([4, 16, 64], population.counter("n_exchanges"), side="right")
-    with_system = (told * 2 >= population.sampled).astype(np.int64)
-    coarse = volume * 2 + with_system + 1000
-    return dense(
-        with_fallback([population.script * 64 + volume * 2 + with_system, coarse, with_system + 2000], SMALLEST_PEER_GROUP)
-    )
-
-
 def rank_units(subject: Subject, score: Floats, *, among: Mask | None = None) -> Ranking | None:
     """Rank the group's accounts by a score against outsiders of their peer group, and let its units bet.
 
@@ -69,7 +53,7 @@ def rank_units(subject: Subject, score: Floats, *, among: Mask | None = None) ->
     inside[members] = True
     scored = np.isfinite(score) & subject.eligible
     bets = inside & scored & (True if among is None else among)
-    peers = peer_groups(population)
+    peers = population.peer
     e_log2 = np.full(len(population), np.nan)
     references = []
     for peer in np.unique(peers[bets]):

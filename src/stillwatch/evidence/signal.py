@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.detect.groups import Candidate
+from stillwatch.detect.incidence import Incidence, build_incidence
 from stillwatch.detect.population import Population
-from stillwatch.detect.texts import Texts
 from stillwatch.detect.traits import Traits
+from stillwatch.evidence.reading import Reading
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -31,7 +32,7 @@ class Subject:
     Attributes:
         unit: (accounts,) what counts once. Paying units, or coarser where an innocent hypothesis says so.
         eligible: (accounts,) the population of the null; all, or those an innocent hypothesis would draw from.
-        texts: distinct prompts of members and of some of their peers; None where no text was logged.
+        reading: what distinct prompts of members and of some of their peers show; None where no text was logged.
     """
 
     population: Population
@@ -39,7 +40,17 @@ class Subject:
     candidate: Candidate
     unit: Ints
     eligible: Mask
-    texts: Texts | None
+    reading: Reading | None
+
+    def incidence(self, family: str) -> Incidence:
+        """How carriers of a family are counted: identity by account, the rest by unit, among the eligible."""
+        unit = np.arange(len(self.population)) if family == "identity" else self.unit
+        if self.eligible.all() and np.array_equal(unit, self.traits.incidence(family).unit):
+            return self.traits.incidence(family)
+        traits, cohort = self.traits, self.population.cohort
+        return build_incidence(
+            traits.share, traits.alone, traits.kind, unit=unit, cohort=cohort, eligible=self.eligible
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +85,14 @@ class Signal(Protocol):
         question: what it answers. needs: canonical columns without which it is not examined (any one suffices).
     """
 
-    name: str
-    family: str
-    question: Question
-    needs: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def question(self) -> Question: ...
+    @property
+    def needs(self) -> tuple[str, ...]: ...
 
     def weigh(self, subject: Subject) -> Finding | None:
         """Weigh a subject; None where there is too little to go on."""

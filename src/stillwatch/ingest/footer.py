@@ -21,8 +21,8 @@ _WORTH_BYTES = 1 << 20
 """A smaller file is read sooner than its footer is asked."""
 
 _QUERY = """
-    select row_group_id, row_group_num_rows, path_in_schema, total_uncompressed_size, dictionary_page_offset is not null,
-        stats_min_value, stats_max_value, stats_null_count
+    select row_group_id, row_group_num_rows, path_in_schema, total_uncompressed_size,
+        dictionary_page_offset is not null, stats_min_value, stats_max_value, stats_null_count
     from parquet_metadata(?) order by row_group_id, column_id
 """
 

@@ -192,10 +192,12 @@ def require(names: Names, required: Sequence[str], *, columns: Sequence[str], wh
     """Raise InputError where a required canonical column has no source; it names what was found and how to map it."""
     missing = [name for name in required if name not in names.sources]
     if missing:
-        free = next(iter(names.unknown), "theirs")
+        taken = {names.sources.get(name) for name in required}
+        free = [name for name in columns if name not in taken] or ["theirs"]
+        near = difflib.get_close_matches(missing[0], free, n=1, cutoff=0.0)[0]
         raise InputError(
             f"{where} has no column for {' and '.join(missing)}",
             got=listing(columns),
             expected=", ".join(required),
-            do=f"Name it with --map, for instance --map {free}={missing[0]}",
+            do=f"Name it with --map, for instance --map {near}={missing[0]}",
         )

@@ -115,11 +115,24 @@ def open_logs(
         if entry is None:
             empty.append(file.name)
         else:
+            _check_exchanges(entry)
             opened.append(entry)
     if not opened:
         raise InputError(f"{', '.join(empty[:3])}: no rows at all", got="only empty files", do="Check the path")
     _check_used(mapping, opened)
     return LogSource(opened, skipped=skipped, empty=empty, latest=as_us(now + _AHEAD), threads=threads)
+
+
+def _check_exchanges(entry: OpenFile) -> None:
+    """Raise InputError for an accounts file among the logs: its sign-ups would pass for exchanges."""
+    guessed = entry.names.guesses.get("created_at") == "ts" and set(entry.names.sources) == {"account_id", "ts"}
+    telling = sorted(set(entry.columns.names) & set(ACCOUNTS.names) - {"account_id", "created_at"})
+    if guessed and telling:
+        raise InputError(
+            f"{entry.file.name} holds accounts, not exchanges",
+            got=listing(telling),
+            do="Give it with --accounts, and name the logs so that it is not among them",
+        )
 
 
 def _check_used(mapping: Mapping[str, str], opened: Sequence[OpenFile]) -> None:

@@ -40,9 +40,9 @@ _FROM_A, _PAST_Z = U(0x80 - 0x41) * _EACH, U(0x80 - 0x5B) * _EACH
 def skeleton_keys(text: pa.Array, key: HashKey, *, n_words: int = 4) -> tuple[U64, U64]:
     """Keyed hashes of the first and of the last `n_words` tokens of each text, (head, tail), each of shape (n,).
 
-    0 for null, and for fewer than `n_words` tokens within the `WINDOW_BYTES` read from that end. The tail is
-    read backwards, so a head is not to be compared with a tail. Costs about 0.1 microseconds a row,
-    whatever the length of the text. Bytes that are no UTF-8 end a word.
+    0 for null, and where no token lies within the `WINDOW_BYTES` read from that end; fewer tokens than `n_words` are
+    hashed as they are. The tail is read backwards, so a head is not to be compared with a tail. Costs about 0.1
+    microseconds a row, whatever the length of the text. Bytes that are no UTF-8 end a word.
     """
     _check_words(n_words)
 
@@ -167,10 +167,10 @@ def _skeletons(spans: Spans, key: Key, weight: int) -> U64:
         start, stop = offsets[row], offsets[row + 1]
         for end in range(2):
             if end == 0:
-                used, left = fold_tokens(data, start, min(stop, start + WINDOW_BYTES), scratch, weight)
+                used, _ = fold_tokens(data, start, min(stop, start + WINDOW_BYTES), scratch, weight)
             else:
-                used, left = fold_tokens(data, stop, max(start, stop - WINDOW_BYTES), scratch, weight)
-            if left <= 0:
+                used, _ = fold_tokens(data, stop, max(start, stop - WINDOW_BYTES), scratch, weight)
+            if used > 0:
                 out[end, row] = sip_key(scratch, U(0), U(used), key)
     return out
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stillwatch.kernels.columns import Bytes, I64, is_null, text_spans
+from stillwatch.kernels.columns import I64, Bytes, is_null, text_spans
 from stillwatch.kernels.compile import jit
 
 SCRIPTS = (
@@ -17,7 +17,7 @@ SCRIPTS = (
 )  # fmt: skip
 """Names of the codes `text_scripts` gives."""
 
-BYTES_READ = 256
+BYTES_READ = 96
 
 _LATIN, _GREEK, _CYRILLIC, _HEBREW, _ARABIC, _INDIC, _THAI, _KANA, _HAN, _HANGUL, _OTHER = range(1, 12)
 

@@ -1,0 +1,102 @@
+"""incidence: who carries which hub, counted once per unit, and what a group's share of all activity predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csc_matrix, csr_matrix
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Incidence:
+    """Units by hubs, prepared so that counting for a group costs what the group's own edges cost.
+
+    Attributes:
+        unit: (accounts,) row of each account in `carried`, -1 where the account takes no part.
+        carried, by_hub: (units, hubs) ones, by row and by column. kind: (hubs,) kind of each hub.
+        cohort: (units,) cohort of each unit, that of its first account.
+        activity: (units, kinds) hubs of each kind a unit carries, those nobody else carries included.
+        totals: (cohorts, kinds) sums of `activity`. carriers: (hubs, cohorts) units that carry each hub.
+    """
+
+    unit: Ints
+    carried: csr_matrix
+    by_hub: csc_matrix
+    kind: Ints
+    cohort: Ints
+    activity: Ints
+    totals: Ints
+    carriers: Ints
+
+    def edges(self, hubs: Ints) -> tuple[Ints, Ints]:
+        """(unit, position in `hubs`) of every edge of some hubs."""
+        found = self.by_hub[:, hubs].tocoo()
+        return found.row.astype(np.int64), found.col.astype(np.int64)
+
+    def observed(self, members: Ints) -> Ints:
+        """(hubs,) units of a group that carry each hub; a unit is in the group when any of its accounts is.
+
+        Args:
+            members: account positions; those that take no part are passed over.
+        """
+        counts = np.bincount(self.carried[self._units(members)].indices, minlength=self.carried.shape[1])
+        return counts.astype(np.int64)
+
+    def expected(self, members: Ints, hubs: Ints) -> Floats:
+        """(hubs,) how many carriers of some hubs the null puts into a group.
+
+        The null: which carriers lie in the group does not depend on the hub, given cohort and activity. A group's
+        share of a cohort is its share of the edges of the hub's kind, so that heavy users are expected to meet more.
+        """
+        units = self._units(members)
+        inside = np.zeros_like(self.totals)
+        np.add.at(inside, self.cohort[units], self.activity[units])
+        share = inside / np.maximum(self.totals, 1)
+        expected = np.zeros(len(hubs))
+        for cohort in np.unique(self.cohort[units]):
+            expected += self.carriers[hubs, cohort] * share[cohort, self.kind[hubs]]
+        return expected
+
+    def _units(self, members: Ints) -> Ints:
+        units = np.unique(self.unit[members])
+        return units[units >= 0]
+
+
+def build_incidence(
+    share: csr_matrix, alone: Ints, kind: Ints, *, unit: Ints, cohort: Ints, eligible: Mask | None = None
+) -> Incidence:
+    """Prepare counting by unit.
+
+    Args:
+        share: (accounts, hubs) who carries what. alone: (accounts, kinds) hubs only this account carries.
+        kind: (hubs,). unit: (accounts,) what counts once. cohort: (accounts,).
+        eligible: (accounts,) the population of the null; all by default.
+    """
+    n = share.shape[0]
+    at = np.flatnonzero(np.ones(n, bool) if eligible is None else eligible)
+    _, first, row = np.unique(unit[at], return_index=True, return_inverse=True)
+    joins = csr_matrix((np.ones(len(at), np.float32), (row, np.arange(len(at)))), shape=(len(first), len(at)))
+    binary = share[at].astype(np.float32)
+    binary.data[:] = 1.0
+    carried = (joins @ binary).tocsr()
+    carried.data[:] = 1.0
+    n_kinds = alone.shape[1]
+    of_unit = np.repeat(np.arange(len(first)), np.diff(carried.indptr))
+    activity = np.bincount(of_unit * n_kinds + kind[carried.indices], minlength=len(first) * n_kinds)
+    activity = activity.reshape(len(first), n_kinds).astype(np.int64)
+    np.add.at(activity, row, alone[at])
+    _, levels = np.unique(cohort[at][first], return_inverse=True)
+    n_levels = int(levels.max(initial=-1)) + 1
+    totals = np.zeros((n_levels, n_kinds), np.int64)
+    np.add.at(totals, levels, activity)
+    flat = carried.indices.astype(np.int64) * n_levels + levels[of_unit]
+    carriers = np.bincount(flat, minlength=share.shape[1] * n_levels).reshape(share.shape[1], n_levels)
+    place = np.full(n, -1, np.int64)
+    place[at] = row
+    return Incidence(place, carried, carried.tocsc(), kind, levels, activity, totals, carriers)

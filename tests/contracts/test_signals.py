@@ -1,0 +1,255 @@
+"""What every Signal promises: an e-value whose mean is at most 1 where its null is true, a whole finding, or None."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, fields, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from scipy.stats import binom
+
+from stillwatch.detect.digest import RowKeys, digest
+from stillwatch.detect.groups import Candidate
+from stillwatch.detect.population import Population, build_population
+from stillwatch.detect.profiles import deduplicate, profile
+from stillwatch.detect.texts import PROMPTS_READ, Texts
+from stillwatch.detect.traits import FAMILIES, Traits, find_traits
+from stillwatch.evidence.harvest import unit_half
+from stillwatch.evidence.reading import Reading, read
+from stillwatch.evidence.signal import Finding, Signal, Subject
+from stillwatch.records import EXCHANGES, TIMESTAMP
+from stillwatch.sim.world import Played, play
+from tests.contracts.seams import SEAMS, implementations, modules
+from tests.detect.making import START_US
+from tests.worlds import KEY, SEED, scenario
+
+Ints = npt.NDArray[np.int64]
+
+KEYS = RowKeys.from_subkey(KEY.subkey("rows").reveal())
+MADE_OF: dict[str, Any] = {"key": KEYS.value}
+"""What a Signal that does not stand ready is made of, by the name of the field."""
+
+N_DRAWS = 120
+SIZES = (8, 25, 70)
+"""Accounts of the groups drawn."""
+
+
+def every_signal() -> list[Signal]:
+    """Every Signal there is, found by looking: those that stand ready in a module, and one of each other class."""
+    classes = implementations(Signal)
+    ready = [value for module in modules(SEAMS[Signal]) for value in vars(module).values() if type(value) in classes]
+    found = {signal.name: signal for signal in ready}
+    for made in classes:
+        if made not in {type(signal) for signal in ready}:
+            needed = [field.name for field in fields(made) if field.default is MISSING and field.init]
+            signal = made(**{name: MADE_OF[name] for name in needed})
+            found[signal.name] = signal
+    return [found[name] for name in sorted(found)]
+
+
+SIGNALS = every_signal()
+
+
+def each_signal(**broken: str) -> pytest.MarkDecorator:
+    """Every Signal in turn; those that are known to break the promise are named with the reason."""
+    return pytest.mark.parametrize(
+        "signal",
+        [
+            pytest.param(
+                signal,
+                id=signal.name,
+                marks=[pytest.mark.xfail(reason=broken[signal.name])] if signal.name in broken else [],
+            )
+            for signal in SIGNALS
+        ],
+    )
+
+
+TESTED_ON_THE_OTHER_HALF = {"work_templates", "contrast"}
+"""Signals that choose on one half of a group what they test on the other; they get draws made for that as well."""
+
+
+@cache
+def quiet_world() -> Played:
+    """A world without a campaign, whose accounts were signed up in bursts that mean nothing."""
+    played = play(scenario(campaign=False), seed=SEED)
+    rng = np.random.default_rng(SEED)
+    bursts = START_US - rng.integers(1, 400, 40) * 86_400_000_000
+    signed_up = bursts[rng.integers(0, 40, played.accounts.num_rows)] + rng.integers(0, 10**9, played.accounts.num_rows)
+    at = played.accounts.column_names.index("created_at")
+    accounts = played.accounts.set_column(at, "created_at", pa.array(signed_up).cast(TIMESTAMP))
+    return replace(played, accounts=accounts)
+
+
+class Town:
+    """A population with its traits and what was read again, from the two tables of a log; columns may be absent."""
+
+    def __init__(self, exchanges: pa.Table, accounts: pa.Table | None) -> None:
+        told = pa.table(
+            {
+                field.name: exchanges[field.name]
+                if field.name in exchanges.column_names
+                else pa.nulls(exchanges.num_rows, field.type)
+                for field in EXCHANGES
+            }
+        )
+        facts = pa.Table.from_batches([digest(batch, keys=KEYS) for batch in told.combine_chunks().to_batches()])
+        self.population: Population = build_population(profile(deduplicate(facts)), accounts)
+        self.traits: Traits = find_traits(self.population, key=KEYS.value)
+        self.reading: Reading | None = None
+        if "prompt" in exchanges.column_names:
+            self.reading = read(self._texts(exchanges), self.population, key=KEYS.value)
+
+    def _texts(self, exchanges: pa.Table) -> Texts:
+        """Some distinct prompts of everybody, in the order of accounts."""
+        of: dict[str, dict[str, None]] = {name: {} for name in self.population.account_ids}
+        for name, prompt in zip(exchanges["account_id"].to_pylist(), exchanges["prompt"].to_pylist(), strict=True):
+            if prompt is not None and len(of[name]) < PROMPTS_READ // 2:
+                of[name][prompt] = None
+        owner = np.repeat(np.arange(len(of)), [len(prompts) for prompts in of.values()])
+        return Texts(owner, pa.array([prompt for prompts in of.values() for prompt in prompts], pa.large_string()))
+
+    def subject(self, members: Ints) -> Subject:
+        """A group as it would be weighed; neither half of the hubs had a part in forming it."""
+        n = len(self.population)
+        membership = np.zeros(n)
+        membership[members] = 1.0
+        candidate = Candidate(members, membership, np.zeros(n), (members, members))
+        return Subject(self.population, self.traits, candidate, self.population.unit, np.ones(n, bool), self.reading)
+
+
+@pytest.fixture(scope="session")
+def town() -> Town:
+    """The world without a campaign."""
+    return Town(quiet_world().exchanges, quiet_world().accounts)
+
+
+@pytest.fixture(scope="session")
+def draws(town: Town) -> list[Subject]:
+    """Groups drawn independently of everything: the null of every Signal is true of them by construction."""
+    rng = np.random.default_rng(20)
+    n = len(town.population)
+    return [town.subject(np.sort(rng.choice(n, SIZES[turn % len(SIZES)], replace=False))) for turn in range(N_DRAWS)]
+
+
+@pytest.fixture(scope="session")
+def split_draws(town: Town) -> list[Subject]:
+    """Groups whose choosers share a template and whose tested half is drawn at random, from those it is ranked with."""
+    rng = np.random.default_rng(21)
+    nobody = town.subject(np.zeros(0, np.int64))
+    tested = np.flatnonzero(unit_half(nobody))
+    carried = (town.traits.share[:, np.flatnonzero(town.traits.of_family("content"))] > 0).tocsc()
+    popular = np.flatnonzero(np.asarray(carried.sum(axis=0)).ravel() >= 30)
+    subjects = []
+    for turn in range(N_DRAWS):
+        hub = popular[turn % len(popular)]
+        carriers = carried.indices[carried.indptr[hub] : carried.indptr[hub + 1]]
+        choosers = rng.permutation(np.setdiff1d(carriers, tested))[:25]
+        members = np.union1d(choosers, rng.choice(tested, SIZES[turn % len(SIZES)], replace=False))
+        eligible = np.zeros(len(town.population), bool)
+        eligible[tested] = eligible[members] = True
+        subjects.append(replace(town.subject(members), eligible=eligible))
+    return subjects
+
+
+def whole(finding: Finding, signal: Signal) -> None:
+    """A finding has everything that a row of evidence needs, and agrees with the Signal that made it."""
+    assert finding.signal == signal.name
+    assert finding.family == signal.family and finding.family in FAMILIES
+    assert finding.question == signal.question
+    assert finding.null_id and finding.h0 and finding.h1 and finding.h0 != finding.h1
+    assert not math.isnan(finding.e_log2) and finding.e_log2 < math.inf
+    assert finding.n >= 1 and not math.isnan(finding.statistic)
+    assert not math.isnan(finding.effect)
+    if math.isfinite(finding.lo) and math.isfinite(finding.hi):
+        assert finding.lo <= finding.effect <= finding.hi
+
+
+def fair(signal: Signal, subjects: list[Subject], *, fewest: int = 60) -> None:
+    """The mean of a Signal's e-values is at most 1 up to three standard errors, and e >= k no oftener than 1 in k."""
+    findings = [signal.weigh(subject) for subject in subjects]
+    told = [finding for finding in findings if finding is not None]
+    for finding in told:
+        whole(finding, signal)
+    # Nothing said is a bet not made: an e-value of 1.
+    e = np.exp2([finding.e_log2 if finding else 0.0 for finding in findings])
+    assert len(told) >= fewest, f"{signal.name} spoke on {len(told)} of {len(subjects)} draws"
+    assert e.mean() <= 1 + 3 * e.std(ddof=1) / math.sqrt(len(e))
+    for k in (4, 16, 64, 256, 1024):
+        assert (e >= k).sum() <= binom.ppf(0.9999, len(e), 1 / k), f"e >= {k} in {(e >= k).sum()} of {len(e)} draws"
+
+
+@pytest.mark.slow
+@each_signal()
+def test_an_e_value_has_mean_one_at_most_where_the_null_is_true(
+    signal: Signal, draws: list[Subject], split_draws: list[Subject]
+) -> None:
+    """Over groups that have nothing to do with what is tested, no Signal finds more than chance would."""
+    fair(signal, [*draws, *split_draws] if signal.name in TESTED_ON_THE_OTHER_HALF else draws)
+
+
+@pytest.mark.slow
+@each_signal(partition="peer draws from a small pool overlap, so that the dispersion is underestimated")
+def test_a_group_may_be_a_quarter_of_everybody(signal: Signal, town: Town) -> None:
+    """A large group leaves few peers to compare it with, and that must not make it look guilty."""
+    if signal.name in TESTED_ON_THE_OTHER_HALF:
+        pytest.skip("it is slower, and held to its promise above on groups made for it")
+    rng = np.random.default_rng(22)
+    n = len(town.population)
+    fair(signal, [town.subject(np.sort(rng.choice(n, n * 6 // 25, replace=False))) for _ in range(800)])
+
+
+def without(signal: Signal) -> Town:
+    """The same world in logs that lack every column a Signal needs."""
+    played = quiet_world()
+    exchanges, accounts = (
+        table.select([name for name in table.column_names if name not in signal.needs])
+        for table in (played.exchanges, played.accounts)
+    )
+    return Town(exchanges, accounts)
+
+
+@each_signal(several_fleets="paying units are also made of org_id, and a finding comes without any payment at all")
+def test_a_signal_invents_nothing(signal: Signal) -> None:
+    """Where the columns it needs are absent, a Signal has nothing to say about any group."""
+    bare = without(signal)
+    rng = np.random.default_rng(23)
+    n = len(bare.population)
+    for size in SIZES:
+        assert signal.weigh(bare.subject(np.sort(rng.choice(n, size, replace=False)))) is None
+
+
+@each_signal(several_fleets="it counts accounts as paying units where nobody's payment is known")
+def test_who_and_when_alone_tell_nothing(signal: Signal) -> None:
+    """Of logs with nothing but accounts and instants, no Signal has anything to say."""
+    bare = Town(quiet_world().exchanges.select(["account_id", "ts"]), None)
+    assert signal.weigh(bare.subject(np.arange(0, 400, 7))) is None
+
+
+@each_signal()
+def test_a_group_no_half_has_formed_is_no_operator(signal: Signal, town: Town) -> None:
+    """Where neither half of the hubs shows a group, nothing independent is left to test one operator on."""
+    members = np.arange(0, 400, 7)
+    subject = town.subject(members)
+    finding = signal.weigh(replace(subject, candidate=replace(subject.candidate, halves=(None, None))))
+    if finding is not None and signal.question == "operator":
+        assert finding.e_log2 <= 0
+    if finding is not None:
+        whole(finding, signal)
+
+
+@each_signal()
+def test_the_same_subject_gives_the_same_finding(signal: Signal, town: Town) -> None:
+    """A Signal keeps nothing from one subject to the next, and changes nothing in it."""
+    subject = town.subject(np.arange(0, 500, 11))
+    first = signal.weigh(subject)
+    signal.weigh(town.subject(np.arange(3, 400, 9)))
+    again = signal.weigh(subject)
+    assert (first is None) == (again is None)
+    if first is not None and again is not None:
+        assert first.e_log2 == again.e_log2 and first.statistic == again.statistic and first.n == again.n

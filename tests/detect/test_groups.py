@@ -1,0 +1,131 @@
+"""groups: who is found in a planted block, who never is, and what finding them costs."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from stillwatch.detect.groups import Candidate, find_candidates
+from stillwatch.detect.population import Population
+from stillwatch.detect.traits import Traits, find_traits
+from stillwatch.kernels.hashing import HashKey
+from tests.detect.making import Crew, Ints, town
+
+N_MIN = 5
+
+
+FACETS = {"payment": 8, "network": 8, "head": 6}
+
+
+def anywhere(n: int, *, size: int, seed: int) -> Ints:
+    """Some accounts, anywhere."""
+    return np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
+
+
+def hidden_crew(n: int, *, size: int, seed: int) -> tuple[Population, Traits, Ints]:
+    """A crew that rotates through cards, networks and templates of its own, among accounts that share at random."""
+    crew = anywhere(n, size=size, seed=seed)
+    people, traits = town(n, Crew(crew, FACETS), seed=seed)
+    return people, traits, crew
+
+
+def candidates(people: Population, traits: Traits) -> list[Candidate]:
+    """The groups worth weighing."""
+    return find_candidates(people, traits, n_min=N_MIN)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("size", [40, 120])
+def test_a_crew_is_found_by_propagation(size: int, seed: int) -> None:
+    """No two accounts need share all: account to hub to account, the whole crew is found, and nobody else."""
+    people, traits, crew = hidden_crew(900, size=size, seed=seed)
+    found = candidates(people, traits)
+    assert found
+    members = found[0].members
+    assert len(np.intersect1d(members, crew)) >= 0.9 * len(crew)
+    assert len(np.intersect1d(members, crew)) >= 0.95 * len(members)
+    sure = np.flatnonzero(found[0].membership >= 0.9)
+    assert len(np.setdiff1d(sure, crew)) <= 0.02 * len(crew)
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_two_crews_are_two_groups(seed: int) -> None:
+    """Crews that share nothing are not made one, and neither hides the other."""
+    both = anywhere(900, size=160, seed=seed)
+    crews = [both[::2], both[1::2]]
+    people, traits = town(900, *(Crew(crew, FACETS) for crew in crews), seed=seed)
+    found = candidates(people, traits)
+    assert len(found) == 2
+    shares = [[len(np.intersect1d(group.members, crew)) / len(crew) for crew in crews] for group in found]
+    assert sorted(max(share) > 0.9 for share in shares) == [True, True]
+    assert all(min(share) < 0.05 for share in shares)
+    assert {share.index(max(share)) for share in shares} == {0, 1}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_where_nothing_is_shared_but_by_chance_there_is_no_group(seed: int) -> None:
+    """Networks, templates and cards drawn independently, the popular ones included, make no candidate."""
+    people, traits = town(700, seed=seed, n_hubs={"network": 200, "head": 150, "tail": 150, "system": 12}, n_cards=200)
+    assert candidates(people, traits) == []
+
+
+@pytest.mark.parametrize("family", ["payment", "network", "head"])
+def test_one_family_alone_makes_no_group(family: str) -> None:
+    """Accounts that share one kind of thing only, however plainly, meet nowhere in two families."""
+    people, traits = town(700, Crew(anywhere(700, size=60, seed=11), {family: 3}), seed=11)
+    assert candidates(people, traits) == []
+
+
+def test_a_candidate_is_in_order() -> None:
+    """Members ascend and are those of even odds or better; probabilities are such; halves are account positions."""
+    people, traits, _ = hidden_crew(900, size=80, seed=6)
+    for group in candidates(people, traits):
+        assert (np.diff(group.members) > 0).all() and len(group.members) >= N_MIN
+        assert group.membership.shape == group.bits.shape == (len(people),)
+        assert ((group.membership >= 0) & (group.membership <= 1)).all()
+        assert np.array_equal(group.members, np.flatnonzero(group.membership >= 0.5))
+        for half in group.halves:
+            assert half is None or (half.min() >= 0 and half.max() < len(people))
+
+
+def test_no_account_is_in_two_large_groups() -> None:
+    """A group whose members are mostly those of another is that other."""
+    people, traits, _ = hidden_crew(900, size=150, seed=7)
+    found = candidates(people, traits)
+    for at, group in enumerate(found):
+        for other in found[:at]:
+            assert 2 * len(np.intersect1d(group.members, other.members)) <= len(group.members)
+
+
+def test_nobody_makes_no_group() -> None:
+    """One account has nobody to meet."""
+    people, traits = town(1, seed=1)
+    assert candidates(people, traits) == []
+
+
+def peak_of(n: int) -> int:
+    """Bytes at the peak of looking for groups among n accounts of which half share one network and one template."""
+    people, traits = town(n, Crew(np.arange(n // 2), {"network": 1, "head": 1}), seed=1, n_rows=4)
+    assert np.asarray((traits.share > 0).sum(axis=0)).max() >= n // 2
+    tracemalloc.start()
+    try:
+        candidates(people, traits)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_accounts_are_never_paired() -> None:
+    """Half of all accounts meet at one hub; twice the accounts take about twice the memory, and not four times."""
+    small, large = peak_of(3000), peak_of(6000)
+    assert large < 2.6 * small
+    assert large < 6000 * 6000 // 8
+
+
+def test_the_key_does_not_decide_who_is_found() -> None:
+    """Another key tosses other folds: what tests a group changes, who is in it hardly does."""
+    people, traits, crew = hidden_crew(900, size=100, seed=8)
+    for each in (traits, find_traits(people, key=HashKey(3, 4))):
+        assert len(np.intersect1d(candidates(people, each)[0].members, crew)) >= 0.9 * len(crew)

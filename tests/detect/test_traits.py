@@ -1,0 +1,121 @@
+"""traits: hubs against a plain count, and what bounds them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+
+from stillwatch.detect.population import Population
+from stillwatch.detect.traits import FAMILIES, HUBS_PER_ACCOUNT, KINDS, SMALLEST_SHARE, Traits, find_traits
+from stillwatch.kernels.hashing import HashKey
+from tests.detect.making import KEY, accounts_file, facts, keys, numbered, population, town
+
+SAMPLED_KINDS = ("network", "client", "system", "head", "tail")
+"""Kinds whose hubs are keys of sampled exchanges, as the log gave them."""
+
+Edges = dict[tuple[int, int], float]
+
+
+def busy(seed: int, n: int = 60) -> Population:
+    """Accounts of very unequal volume, some with more hubs of a kind than an account may carry."""
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(n), rng.integers(1, 90, n))
+    columns = {
+        name: keys(20 + at, rng.integers(-2, size, len(who)))
+        for at, (name, size) in enumerate(zip(SAMPLED_KINDS, (30, 5, 4, 60, 500), strict=True))
+    }
+    return population(facts(who, **columns))
+
+
+def edges_by_hand(people: Population, kind: str) -> Edges:
+    """(account, key) to the share of its sampled exchanges: the most used first, never a chance visit."""
+    edges: Edges = {}
+    for account in range(len(people)):
+        seen = people.sample[kind][people.offsets[account] : people.offsets[account + 1]].tolist()
+        counts = Counter(key for key in seen if key)
+        most_used = sorted(counts, key=lambda key: (-counts[key], key))[:HUBS_PER_ACCOUNT]
+        edges |= {
+            (account, key): counts[key] / len(seen) for key in most_used if counts[key] >= SMALLEST_SHARE * len(seen)
+        }
+    return edges
+
+
+def edges_of(traits: Traits, kind: str) -> Edges:
+    """The same of the traits found."""
+    number = [each.name for each in KINDS].index(kind)
+    hubs = np.flatnonzero(traits.kind == number)
+    share = traits.share[:, hubs].tocoo()
+    return {
+        (int(account), int(traits.key[hubs[column]])): float(value)
+        for account, column, value in zip(share.row, share.col, share.data, strict=True)
+    }
+
+
+@pytest.mark.parametrize("kind", SAMPLED_KINDS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_hubs_are_what_a_plain_count_finds(seed: int, kind: str) -> None:
+    """Hubs shared by two accounts or more, with each account's share, and the lonely ones counted."""
+    people = busy(seed)
+    traits = find_traits(people, key=KEY)
+    edges = edges_by_hand(people, kind)
+    carriers: dict[int, set[int]] = defaultdict(set)
+    for account, key in edges:
+        carriers[key].add(account)
+    shared = {edge: share for edge, share in edges.items() if len(carriers[edge[1]]) > 1}
+    assert shared
+    assert edges_of(traits, kind) == pytest.approx(shared)
+    alone = Counter(account for account, key in edges if len(carriers[key]) == 1)
+    number = [each.name for each in KINDS].index(kind)
+    assert traits.alone[:, number].tolist() == [alone[account] for account in range(len(people))]
+
+
+def test_cards_are_hubs_of_those_who_share_them() -> None:
+    """A payment instrument is a hub where two accounts bear it; one of one's own, or none, is not."""
+    cards = np.array([0, 0, 0, 1, 1, 2, -1, -1])
+    people = population(facts(np.arange(8)), accounts_file(8, payment_fingerprint=numbered(cards, "card")))
+    carried = edges_of(find_traits(people, key=KEY), "payment")
+    groups = defaultdict(set)
+    for account, key in carried:
+        groups[key].add(account)
+    assert sorted(map(sorted, groups.values())) == [[0, 1, 2], [3, 4]]
+    assert set(carried.values()) == {1.0}
+
+
+def test_hubs_are_in_order_and_found_once() -> None:
+    """Hubs are ordered by kind, then key, so that nothing after them depends on the log's order."""
+    traits = find_traits(busy(3), key=KEY)
+    order = list(zip(traits.kind.tolist(), traits.key.tolist(), strict=True))
+    assert order == sorted(set(order))
+    assert traits.share.shape == (60, len(traits)) and len(traits) == len(order)
+
+
+def test_edges_are_bounded_by_accounts_and_not_by_traffic() -> None:
+    """No account carries more hubs of a kind than its bound, however many it was seen at."""
+    rng = np.random.default_rng(5)
+    who = np.repeat(np.arange(30), 128)
+    traits = find_traits(population(facts(who, network=keys(9, rng.integers(0, 2000, len(who))))), key=KEY)
+    assert traits.share.nnz + traits.alone.sum() <= 30 * HUBS_PER_ACCOUNT
+    for kind in range(len(KINDS)):
+        assert (traits.share[:, traits.kind == kind].getnnz(axis=1) <= HUBS_PER_ACCOUNT).all()
+
+
+def test_folds_are_coins_of_the_key() -> None:
+    """About half of the hubs fall on either fold, and another key tosses otherwise, hub by hub."""
+    people, _ = town(600, seed=1)
+    one = find_traits(people, key=KEY)
+    other = find_traits(people, key=HashKey(1, 2))
+    sampled = one.kind != [kind.name for kind in KINDS].index("payment")
+    fold, again = one.fold[sampled], other.fold[other.kind != [kind.name for kind in KINDS].index("payment")]
+    assert set(fold.tolist()) == {0, 1} and 0.42 < fold.mean() < 0.58
+    assert 0.4 < (fold == again).mean() < 0.6
+
+
+def test_families_and_origins_are_known_words() -> None:
+    """Every kind has a family and an origin of the design, and who pays is seen by the provider."""
+    assert {kind.family for kind in KINDS} <= set(FAMILIES)
+    assert {kind.origin for kind in KINDS} == {"provider", "client"}
+    assert {kind.origin for kind in KINDS if kind.family == "identity"} == {"provider"}
+    assert {kind.origin for kind in KINDS if kind.family in ("content", "network_client")} == {"client"}
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
