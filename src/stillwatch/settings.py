@@ -50,8 +50,8 @@ class ScanSettings:
     partitions: int = _option(16, at_least=1, at_most=4096, moves_findings=False)
     """Parts the accounts are shuffled into; one part at a time is held in memory."""
 
-    n_min_accounts: int = _option(5, at_least=2)
-    """Accounts of the smallest group that is weighed."""
+    n_min_accounts: int = _option(12, at_least=2)
+    """Accounts of the smallest group that is weighed; fewer agree by kinship and chance too often."""
 
     n_min_population: int = _option(200, at_least=0)
     """Accounts below which the answer is "cannot tell": too few ordinary ones to measure a null on."""

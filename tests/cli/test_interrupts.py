@@ -142,7 +142,7 @@ def test_an_end_half_way_leaves_the_earlier_findings(
 @pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_an_end_while_writing_leaves_nothing_that_looks_whole(log: Path, tmp_path: Path, by: signal.Signals) -> None:
-    """Where there were no findings there are none, and what a killed scan left unfinished cannot be read as findings."""
+    """Where there were no findings there are none, and what a killed scan left cannot be read as findings."""
     out = tmp_path / "deep" / "findings"
     with stopped_at("writing", "scan", log, "--out", out, cwd=tmp_path) as child:
         (unfinished,) = (out.parent / name for name in hidden(out.parent))

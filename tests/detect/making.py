@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ START_US = 1_772_409_600_000_000
 
 def keys(kind: int, number: npt.ArrayLike) -> Keys:
     """A key for each number of one kind, 0 (nothing was said) for a negative one; SplitMix64 (Steele et al. 2014)."""
-    numbers = np.asarray(number, np.int64)
+    numbers = np.atleast_1d(np.asarray(number, np.int64))
     mixed = (numbers + 1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(kind << 32)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
@@ -63,7 +63,7 @@ def facts(account: npt.ArrayLike, **columns: npt.ArrayLike) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=FACTS).sort_by([("account", "ascending"), ("row_id", "ascending")])
 
 
-def accounts_file(n: int, **columns: list[Any]) -> pa.Table:
+def accounts_file(n: int, **columns: Sequence[Any]) -> pa.Table:
     """`records.ACCOUNTS` columns for accounts 0..n-1."""
     given = {"account_id": [f"a{number:06d}" for number in range(n)]} | columns
     return pa.table({name: pa.array(values, ACCOUNTS.field(name).type) for name, values in given.items()})
@@ -94,12 +94,13 @@ def town(
     n_rows: int = 12,
     n_hubs: Mapping[str, int] | None = None,
     n_cards: int | None = None,
+    country: list[str] | None = None,
 ) -> tuple[Population, Traits]:
     """Accounts whose networks, templates and cards are drawn independently of one another, some far more popular.
 
     Args:
         crews: who draws from hubs of their own instead, kind by kind.
-        n_hubs: hubs of each kind to draw from. n_cards: cards, two accounts each by default.
+        n_hubs: hubs of each kind to draw from. n_cards: cards, two accounts each by default. country: of each account.
     """
     rng = np.random.default_rng(seed)
     sizes = {"network": n, "head": n, "tail": n, "system": n // 8 + 1} | dict(n_hubs or {})
@@ -116,7 +117,8 @@ def town(
     for number, crew in enumerate(crews, start=1):
         if "payment" in crew.shares:
             card[crew.accounts] = number * 10_000_000 + rng.integers(0, crew.shares["payment"], len(crew.accounts))
-    made = population(facts(who, **columns), accounts_file(n, payment_fingerprint=numbered(card, "card")))
+    known = {"payment_fingerprint": numbered(card, "card")} | ({"country": country} if country else {})
+    made = population(facts(who, **columns), accounts_file(n, **known))
     return made, find_traits(made, key=KEY)
 
 

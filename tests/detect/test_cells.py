@@ -116,7 +116,7 @@ def test_popularity_makes_no_cell(seed: int) -> None:
 
 
 def test_one_organisation_counts_once() -> None:
-    """Forty accounts of one payer that share networks and templates are one unit there, and make no cell between them."""
+    """Accounts of one payer that share networks and templates are one unit there, and make no cell of them."""
     people, traits = town(400, Crew(BLOCK, MEETING | {"payment": 1}), seed=5)
     assert len(np.unique(people.unit[BLOCK])) == 1
     found = found_in(traits)

@@ -50,6 +50,25 @@ def test_a_crew_is_found_by_propagation(size: int, seed: int) -> None:
     assert len(np.setdiff1d(sure, crew)) <= 0.02 * len(crew)
 
 
+@pytest.mark.parametrize(
+    "home",
+    [
+        "spread",
+        pytest.param("own", marks=pytest.mark.xfail(reason="the crew is its own cohort, and so its own null")),
+        pytest.param("own, large", marks=pytest.mark.xfail(reason="the crew is its own cohort, and so its own null")),
+    ],
+)
+def test_a_crew_does_not_hide_behind_its_country(home: str) -> None:
+    """Cards of a country that hardly anybody else has do not make a crew the measure of what is ordinary."""
+    n, size = 900, 160 if home == "own, large" else 80
+    crew = anywhere(n, size=size, seed=9)
+    country = np.array(["aa", "bb", "cc"])[np.arange(n) % 3] if home == "spread" else np.full(n, "aa")
+    if home != "spread":
+        country[crew] = "zz"
+    found = candidates(*town(n, Crew(crew, FACETS), seed=9, country=country.tolist()))
+    assert found and len(np.intersect1d(found[0].members, crew)) >= 0.9 * len(crew)
+
+
 @pytest.mark.parametrize("seed", [4, 5])
 def test_two_crews_are_two_groups(seed: int) -> None:
     """Crews that share nothing are not made one, and neither hides the other."""

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.engine.local import LocalEngine
+from stillwatch.errors import StillwatchError
 
 Batches = list[pa.RecordBatch]
 
@@ -208,6 +209,14 @@ def test_an_error_in_a_reduction_reaches_the_caller(tmp_path: Path) -> None:
         shards.reduce(failing)
     shards.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.xfail(raises=FileNotFoundError, reason="local._spill lets OSError through, a traceback on the terminal")
+def test_a_disk_that_takes_nothing_is_told_in_our_words(tmp_path: Path) -> None:
+    """Where nothing can be spilled (no folder, no space, no right), the error is of our family and says what to do."""
+    engine = LocalEngine(threads=1, memory_mb=0, n_shards=2, spill_dir=tmp_path / "nowhere")
+    with pytest.raises(StillwatchError):
+        engine.shuffle(many(2), same, by="account")
 
 
 def test_a_batch_may_be_a_view() -> None:

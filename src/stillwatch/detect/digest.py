@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stillwatch.kernels.hashing import HashKey, combine, hash_lists, hash_numbers, hash_strings, network_keys
-from stillwatch.kernels.shingles import prompt_keys, skeleton_keys
+from stillwatch.kernels.shingles import skeleton_keys
 from stillwatch.kernels.writing import text_scripts
 from stillwatch.records import EXCHANGES, FACTS
 
@@ -83,7 +83,7 @@ def digest(batch: pa.RecordBatch, *, keys: RowKeys) -> pa.RecordBatch:
         "system": template("system_prompt", SYSTEM_WORDS)[0],
         "head": head,
         "tail": tail,
-        "prompt": prompt_keys(column["prompt"], keys.value) if "prompt" in column else nothing,
+        "prompt": hashed.get("prompt", nothing),
         "script": text_scripts(column["prompt"]) if "prompt" in column else np.zeros(n, np.uint8),
     }
     return pa.RecordBatch.from_arrays([_arrow(facts[name]) for name in FACTS.names], schema=FACTS)

@@ -25,7 +25,7 @@ FORMING_ROUNDS = 2
 """Times the cells are looked for again without the groups already found, so that what a group made popular is
 judged on everybody else."""
 
-MOST_GROUPS = 40
+MOST_GROUPS = 8
 """Groups grown per round, the strongest first; a bound on the work, far above any campaign count on record."""
 
 SMALLEST_MEETING = 4
@@ -44,9 +44,9 @@ SHRINK = 20.0
 """Outsiders the overall rate counts for beside those who met the group."""
 
 JOIN_BITS = 2.5
-"""Odds at which an account joins a group while it grows: about 6 to 1, so that it does not grow into its surroundings."""
+"""Odds at which an account joins a growing group: about 6 to 1, so that it does not grow into its surroundings."""
 
-MEMBERSHIP_ROUNDS = 8
+MEMBERSHIP_ROUNDS = 6
 """Most rounds of propagation; it stops as soon as no account moves."""
 
 
@@ -218,7 +218,9 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
     seated = np.flatnonzero(np.diff(weight.indptr) > 0)
     if not len(seated):
         return []
-    label = np.asarray(weight.argmax(axis=1)).ravel()[seated]
+    weight = weight[seated].tocoo()
+    heaviest = np.lexsort((weight.col, -weight.data, weight.row))
+    label = weight.col[heaviest][np.r_[True, np.diff(weight.row[heaviest]) > 0]].astype(np.int64)
     strength = np.bincount(community[a[inner]], cells.bits[inner])
     order = np.lexsort((seated, label, -strength[label]))
     edges = np.flatnonzero(np.diff(label[order])) + 1

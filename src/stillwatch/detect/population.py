@@ -15,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stillwatch.detect.profiles import SAMPLED
+from stillwatch.kernels.writing import SCRIPTS
 
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
@@ -40,6 +41,7 @@ class Population:
         offsets: (n + 1,) where each account's sampled rows start in `sample`.
         sample: flat arrays of the sampled rows: `row_id` and each name of `profiles.SAMPLED`.
         unit: paying unit (accounts joined by organisation or payment instrument).
+        coin: 0 or 1, keyed, the same for all accounts of a unit: one half chooses, the other is tested.
         script: main writing system of the prompts, as in `kernels.writing.SCRIPTS`.
         with_system: whether most exchanges bear a system prompt, the mark of a product rather than a person.
         peer: accounts that share script, volume and `with_system`: those a content score is ranked among.
@@ -52,6 +54,7 @@ class Population:
     offsets: Ints
     sample: dict[str, Keys]
     unit: Ints
+    coin: Ints
     script: Ints
     with_system: npt.NDArray[np.bool_]
     peer: Ints
@@ -88,13 +91,15 @@ def build_population(profiles: pa.Table, accounts: pa.Table | None) -> Populatio
     owner = np.repeat(np.arange(len(account_ids)), np.diff(offsets))
     told = np.bincount(owner, sample["system"] != 0, minlength=len(account_ids))
     with_system = told * 2 >= np.diff(offsets)
+    unit = joined_units(len(account_ids), [listed.column(name) for name in PAYING if name in listed.column_names])
     return Population(
         account_ids=account_ids,
         profiles=profiles,
         accounts=listed,
         offsets=offsets,
         sample=sample,
-        unit=joined_units(len(account_ids), [listed.column(name) for name in PAYING if name in listed.column_names]),
+        unit=unit,
+        coin=_coins(unit, profiles.column("account").to_numpy()),
         script=script,
         with_system=with_system,
         peer=_peers(profiles.column("n_exchanges").to_numpy(), script, with_system),
@@ -127,6 +132,13 @@ def dense(labels: npt.NDArray[np.generic]) -> Ints:
     return rank[inverse]
 
 
+def _coins(unit: Ints, account: Keys) -> Ints:
+    """A keyed coin per unit: a bit of the smallest key among its accounts."""
+    smallest = np.full(int(unit.max(initial=0)) + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, unit, account)
+    return ((smallest[unit] >> np.uint64(32)) & np.uint64(1)).astype(np.int64)
+
+
 def with_fallback(labels: list[Ints], smallest: int) -> Ints:
     """The finest label of each account whose group has `smallest` accounts, then the next coarser; the last always.
 
@@ -143,8 +155,8 @@ def with_fallback(labels: list[Ints], smallest: int) -> Ints:
 def _main_script(offsets: Ints, script: Keys) -> Ints:
     n = len(offsets) - 1
     owner = np.repeat(np.arange(n), np.diff(offsets))
-    counts = coo_matrix((np.ones(len(owner), np.int64), (owner, script.astype(np.int64))), shape=(n, 256)).tocsr()
-    return np.asarray(counts.argmax(axis=1)).ravel().astype(np.int64)
+    counts = np.bincount(owner * len(SCRIPTS) + script, minlength=n * len(SCRIPTS)).reshape(n, len(SCRIPTS))
+    return counts.argmax(axis=1).astype(np.int64)
 
 
 def _cohorts(accounts: pa.Table, script: Ints, with_system: npt.NDArray[np.bool_]) -> Ints:

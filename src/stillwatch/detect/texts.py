@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from stillwatch.detect.population import Population
 from stillwatch.kernels.hashing import HashKey, combine, hash_strings
-from stillwatch.kernels.shingles import prompt_keys
 
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
@@ -82,7 +81,7 @@ def pick_texts(batch: pa.RecordBatch, wanted: Wanted, *, key: HashKey) -> pa.Tab
     at = np.minimum(np.searchsorted(wanted.accounts, account), max(len(wanted.accounts) - 1, 0))
     rows = np.flatnonzero(wanted.accounts[at] == account) if len(wanted.accounts) else np.zeros(0, np.int64)
     prompt = batch.column("prompt").take(pa.array(rows))
-    pair = combine([account[rows], prompt_keys(prompt, key)], key)
+    pair = combine([account[rows], hash_strings(prompt, key)], key)
     place = np.minimum(np.searchsorted(wanted.pairs, pair), max(len(wanted.pairs) - 1, 0))
     hit = np.flatnonzero(wanted.pairs[place] == pair) if len(wanted.pairs) else np.zeros(0, np.int64)
     _, first = np.unique(pair[hit], return_index=True)

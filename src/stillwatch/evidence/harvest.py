@@ -30,14 +30,6 @@ RANK_H1 = "ranks follow a power law towards the top (mixture over its exponent)"
 RANK_H0 = "the group's units rank among their peers as anybody would"
 
 
-def unit_half(subject: Subject) -> Mask:
-    """A keyed coin per unit, the same for all its accounts: one half chooses, the other is tested."""
-    account = subject.population.profiles.column("account").to_numpy()
-    coin = np.full(int(subject.unit.max(initial=0)) + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(coin, subject.unit, account)
-    return np.asarray((coin[subject.unit] >> np.uint64(32)) & np.uint64(1) == 1)
-
-
 def ranked(signal: str, ranking: Ranking | None, detail: dict[str, object]) -> Finding | None:
     """A ranking as a finding; None stays None."""
     if ranking is None:
@@ -85,7 +77,7 @@ class WorkTemplates:
 
     def weigh(self, subject: Subject) -> Finding | None:
         """Choose templates on one half of the units, rank the other half; swap; average."""
-        coin = unit_half(subject)
+        coin = subject.population.coin
         return mean_of_halves(self.name, [self._half(subject, coin == side) for side in (False, True)])
 
     def _half(self, subject: Subject, choosers: Mask) -> Finding | None:
@@ -119,16 +111,13 @@ class Partition:
         population = subject.population
         inside = np.zeros(len(population), bool)
         inside[subject.candidate.members] = True
-        peers = population.peer
         inside &= subject.eligible
-        outsiders = subject.eligible & ~inside
-        draws = [_peer_draw(population, inside, outsiders, peers, turn) for turn in range(PARTITION_DRAWS)]
-        if any(draw is None for draw in draws) or not inside.any():
+        pools = _peer_pools(population, inside, subject.eligible & ~inside)
+        if 2 * sum(n_here for _, n_here in pools) < int(inside.sum()) or not inside.any():
             return None
+        draws = [_peer_draw(population, pools, turn) for turn in range(PARTITION_DRAWS)]
         owner, prompt = subject.reading.repeated
-        counts = np.array(
-            [_repeats(subject.unit, owner, prompt, draw) for draw in draws if draw is not None], dtype=np.float64
-        )
+        counts = np.array([_repeats(subject.unit, owner, prompt, draw) for draw in draws], dtype=np.float64)
         observed = _repeats(subject.unit, owner, prompt, inside)
         expected = float(counts.mean())
         if expected < 1:
@@ -151,7 +140,7 @@ class Partition:
         )
 
 
-PARTITION_DRAWS = 20
+PARTITION_DRAWS = 12
 """Groups of peers drawn to measure how often, and how unevenly, peers repeat one another."""
 
 
@@ -159,25 +148,27 @@ def _repeats(unit: Ints, owner: Ints, prompt: Ints, who: Mask) -> int:
     """Prompts sent by one more unit than the first, summed over prompts."""
     taken = np.flatnonzero(who[owner])
     n_units = int(unit.max(initial=0)) + 1
-    pairs = np.unique(prompt[taken] * n_units + unit[owner[taken]])
-    return len(pairs) - len(np.unique(pairs // n_units))
+    pairs = np.sort(prompt[taken] * n_units + unit[owner[taken]])
+    pairs = pairs[np.r_[True, pairs[1:] != pairs[:-1]][: len(pairs)]]
+    return int(np.count_nonzero(np.diff(pairs // n_units) == 0))
 
 
-def _peer_draw(population: Population, inside: Mask, outsiders: Mask, peers: Ints, turn: int) -> Mask | None:
-    """As many outsiders of each peer group as there are members of it; None where peers are too few."""
+def _peer_pools(population: Population, inside: Mask, outsiders: Mask) -> list[tuple[Ints, int]]:
+    """For each peer group with members: the outsiders to draw from and how many; without those that are too few."""
+    levels, n_here = np.unique(population.peer[inside], return_counts=True)
+    pools = [np.flatnonzero(outsiders & (population.peer == level)) for level in levels]
+    return [(pool, int(n)) for pool, n in zip(pools, n_here, strict=True) if len(pool) >= 2 * n]
+
+
+def _peer_draw(population: Population, pools: list[tuple[Ints, int]], turn: int) -> Mask:
+    """As many outsiders of each peer group as there are members of it, in a keyed order of its own each turn."""
     account = population.profiles.column("account").to_numpy()
-    scrambled = (account + np.uint64(turn)) * np.uint64(0x9E3779B97F4A7C15)
-    scrambled ^= scrambled >> np.uint64(32)
     drawn = np.zeros(len(population), bool)
-    n_matched = 0
-    for peer in np.unique(peers[inside]):
-        n_here = int((inside & (peers == peer)).sum())
-        pool = np.flatnonzero(outsiders & (peers == peer))
-        if len(pool) < 2 * n_here:
-            continue
-        drawn[pool[np.argsort(scrambled[pool], kind="stable")][:n_here]] = True
-        n_matched += n_here
-    return drawn if 2 * n_matched >= int(inside.sum()) else None
+    for pool, n_here in pools:
+        scrambled = (account[pool] + np.uint64(turn)) * np.uint64(0x9E3779B97F4A7C15)
+        scrambled ^= scrambled >> np.uint64(32)
+        drawn[pool[np.argpartition(scrambled, n_here)[:n_here]]] = True
+    return drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,20 +217,20 @@ class Contrast:
         """Choose phrases on one half of the units, rank the other half; swap; average."""
         if subject.reading is None:
             return None
-        coin = unit_half(subject)
-        halves = [self._half(subject, subject.reading, coin == side) for side in (False, True)]
-        return mean_of_halves(self.name, halves)
+        return mean_of_halves(self.name, [self._half(subject, subject.reading, side) for side in (0, 1)])
 
-    def _half(self, subject: Subject, reading: Reading, choosers: Mask) -> Finding | None:
+    def _half(self, subject: Subject, reading: Reading, side: int) -> Finding | None:
+        choosers = subject.population.coin == side
         n, owner, grams = len(subject.population), reading.owner, reading.grams
         inside = np.zeros(n, bool)
         inside[subject.candidate.members] = True
-        weight = 1.0 / np.bincount(owner, minlength=n)[owner]
-        ours, theirs = (inside & choosers)[owner], (~inside & choosers)[owner]
-        if not (ours.any() and theirs.any()):
+        ours = np.flatnonzero((inside & choosers)[owner])
+        n_ours = len(np.unique(owner[ours]))
+        n_theirs = reading.n_accounts[side] - n_ours
+        if not (n_ours and n_theirs):
             return None
-        mean_in = (grams[ours].T @ weight[ours]) / len(np.unique(owner[ours]))
-        mean_out = (grams[theirs].T @ weight[theirs]) / len(np.unique(owner[theirs]))
+        sum_in = grams[ours].T @ reading.weight[ours]
+        mean_in, mean_out = sum_in / n_ours, (reading.gram_sums[side] - sum_in) / n_theirs
         phrases = np.argpartition(mean_out - mean_in, CONTRAST_PHRASES)[:CONTRAST_PHRASES]
         phrases = phrases[(mean_in > 2 * mean_out)[phrases]]
         if not len(phrases):

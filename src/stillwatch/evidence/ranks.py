@@ -48,27 +48,28 @@ def rank_units(subject: Subject, score: Floats, *, among: Mask | None = None) ->
     Returns:
         None where no member has `FEWEST_PEERS` peers with a score.
     """
-    population, members = subject.population, subject.candidate.members
+    population = subject.population
+    at = np.flatnonzero(np.isfinite(score) & subject.eligible)
     inside = np.zeros(len(population), bool)
-    inside[members] = True
-    scored = np.isfinite(score) & subject.eligible
-    bets = inside & scored & (True if among is None else among)
-    peers = population.peer
-    e_log2 = np.full(len(population), np.nan)
+    inside[subject.candidate.members] = True
+    member, peer, value = inside[at], population.peer[at], score[at]
+    bets = member if among is None else member & among[at]
+    e_log2 = np.full(len(at), np.nan)
     references = []
-    for peer in np.unique(peers[bets]):
-        reference = score[scored & ~inside & (peers == peer)]
+    for level in np.unique(peer[bets]):
+        here = peer == level
+        reference = value[here & ~member]
         if len(reference) >= FEWEST_PEERS:
-            here = np.flatnonzero(bets & (peers == peer))
-            e_log2[here] = rank_e_log2(conformal_p(score[here], reference))
+            betting = np.flatnonzero(here & bets)
+            e_log2[betting] = rank_e_log2(conformal_p(value[betting], reference))
             references.append(reference)
     if not references:
         return None
     bet = np.flatnonzero(np.isfinite(e_log2))
-    total, n_units = _across_units(e_log2[bet], subject.unit[bet])
-    low, high = _median_interval(score[bet])
+    total, n_units = _across_units(e_log2[bet], subject.unit[at[bet]])
+    low, high = _median_interval(value[bet])
     outside = float(np.median(np.concatenate(references)))
-    return Ranking(total, n_units, float(np.median(score[bet])), outside, low, high)
+    return Ranking(total, n_units, float(np.median(value[bet])), outside, low, high)
 
 
 def _across_units(e_log2: Floats, unit: Ints) -> tuple[float, int]:

@@ -16,6 +16,7 @@ from stillwatch.kernels.hashing import HashKey
 from stillwatch.kernels.shingles import ngram_hashes
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 BUCKETS_LOG2 = 18
 """n-grams are counted in 2^18 keyed buckets, so that no phrase is stored."""
@@ -28,21 +29,35 @@ class Reading:
     Attributes:
         owner: (prompts,) population position of the sender. shows: capability -> (prompts,) booleans.
         grams: (prompts, buckets) word 3-grams, or 6 characters where a script has no spaces, as ones.
+        weight: (prompts,) one over the prompts read of the account, so that accounts count alike.
+        gram_sums: (2, buckets) weighted sums of `grams` over accounts of either `Population.coin`; n_accounts: how many.
         repeated: (account, dense prompt number) of every sampled prompt that two accounts or more have sent.
     """
 
     owner: Ints
     shows: Mapping[str, npt.NDArray[np.bool_]]
     grams: csr_matrix
+    weight: Floats
+    gram_sums: Floats
+    n_accounts: tuple[int, int]
     repeated: tuple[Ints, Ints]
 
 
 def read(texts: Texts, population: Population, *, key: HashKey) -> Reading:
     """Tag and shingle every prompt. Cost: six RE2 passes and one pass over at most 4 KiB of each prompt."""
     offsets, bucket = ngram_hashes(texts.prompts, key, buckets_log2=BUCKETS_LOG2)
-    shape = (len(texts), 1 << BUCKETS_LOG2)
-    grams = csr_matrix((np.ones(len(bucket), np.float32), bucket, offsets), shape=shape)
-    return Reading(texts.owner, tag_prompts(texts.prompts), grams, _repeated_prompts(population))
+    grams = csr_matrix((np.ones(len(bucket), np.float32), bucket, offsets), shape=(len(texts), 1 << BUCKETS_LOG2))
+    weight = 1.0 / np.bincount(texts.owner, minlength=len(population))[texts.owner]
+    sides = [population.coin[texts.owner] == side for side in (0, 1)]
+    return Reading(
+        owner=texts.owner,
+        shows=tag_prompts(texts.prompts),
+        grams=grams,
+        weight=weight,
+        gram_sums=np.stack([grams.T @ (weight * side) for side in sides]),
+        n_accounts=(len(np.unique(texts.owner[sides[0]])), len(np.unique(texts.owner[sides[1]]))),
+        repeated=_repeated_prompts(population),
+    )
 
 
 def _repeated_prompts(population: Population) -> tuple[Ints, Ints]:

@@ -17,7 +17,7 @@ SCRIPTS = (
 )  # fmt: skip
 """Names of the codes `text_scripts` gives."""
 
-BYTES_READ = 96
+BYTES_READ = 48
 
 _LATIN, _GREEK, _CYRILLIC, _HEBREW, _ARABIC, _INDIC, _THAI, _KANA, _HAN, _HANGUL, _OTHER = range(1, 12)
 
