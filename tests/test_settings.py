@@ -142,7 +142,7 @@ def test_the_fingerprint_names_what_can_move_a_finding() -> None:
             changed = load_settings(None, {}, {f"{section}.{option}": other})
             speed = option in ("threads", "memory_mb", "partitions")
             assert (changed.fingerprint() == default) is speed, option
-    assert default == "6f63f213a843012d4b98341caa45a65b51a677b599ff4cbe2164f098f366835a"
+    assert default == "c6374f9d5c3f0a642ddb4cfbc2735fa02706e87c11f2dc6eb2498e890f56d5e6"
 
 
 def test_a_whole_number_for_a_real_one_is_the_same_setting(tmp_path: Path) -> None:

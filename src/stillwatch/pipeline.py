@@ -107,20 +107,13 @@ def scan(
     finally:
         shards.close()
     steps.end()
-    absent = absent_channels(source, population)
-    tables = assemble(ruled, settings=settings, not_examined=absent)
     looked_at = LookedAt(
-        source=source,
-        asked=asdict(request),
-        population=population,
-        absent=absent,
-        n_rows=shards.n_rows,
-        n_duplicates=n_duplicates,
-        n_weighed=len(candidates),
-        excused=excused,
+        source=source, asked=asdict(request), population=population, absent=absent_channels(source, population),
+        n_rows=shards.n_rows, n_duplicates=n_duplicates, n_weighed=len(candidates), excused=excused,
         account_rejects=account_rejects,
-    )
+    )  # fmt: skip
     run = describe_run(looked_at, settings=settings, key=key, version=__version__, steps=steps.done)
+    tables = assemble(ruled, settings=settings, not_examined=looked_at.absent)
     return Findings(run=run, activity=activities(ruled, days), **tables)
 
 
@@ -147,7 +140,12 @@ def _without_licensed(allowlist: Allowlist, profiles: pa.Table, accounts: pa.Tab
     if not excused.accounts:
         return excused, profiles
     licensed = pc.is_in(ids, value_set=pa.array(sorted(excused.accounts), pa.string()))
-    return excused, profiles.filter(pc.invert(licensed))
+    rest = profiles.filter(pc.invert(licensed))
+    if not rest.num_rows:
+        raise InputError(
+            "every account is on the allowlist: nothing left to scan", do="Shorten the allowlist, or name other logs."
+        )
+    return excused, rest
 
 
 def _read_texts(
@@ -164,9 +162,8 @@ def _read_texts(
     wanted = choose_texts(population, [one.members for one in candidates], population.peer, key=keys.value)
     if not len(wanted.pairs):
         return None
-    batches = source.batches(
-        columns=["account_id", "prompt"], since=request.since, until=request.until, on_progress=steps.progress
-    )
+    accounts = pa.array([population.account_ids[at] for at in wanted.positions], pa.string())
+    batches = source.prompts(accounts=accounts, since=request.since, until=request.until, on_progress=steps.progress)
     return collect_texts(engine.map(batches, partial(pick_texts, wanted=wanted, key=keys.value)), wanted)
 
 

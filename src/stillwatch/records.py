@@ -268,7 +268,7 @@ EVIDENCE = _schema(
     (REAL, "p_log10 e_log2"),
     (TEXT, "h1 h0 settings_hash detail"),
 )
-"""One schema for detection, marks, audit and compare; `p_log10` and `e_log2` may be null, `detail` is versioned JSON."""
+"""One schema for detection, marks, audit, compare; `p_log10` and `e_log2` may be null, `detail` is versioned JSON."""
 
 EVIDENCE_ROWS = _schema(
     "evidence_rows",

@@ -234,7 +234,6 @@ def test_a_folder_of_somebody_else_is_not_touched(run: Run, log: Path, tmp_path:
     assert tree(tmp_path) == before
 
 
-@pytest.mark.xfail(reason="dossier.folder.check_target takes any folder with a run.json for findings, and removes it")
 @pytest.mark.parametrize("content", ['{"experiment": 7}', "not json", "[]"])
 def test_a_run_json_of_somebody_else_is_not_ours(run: Run, log: Path, tmp_path: Path, content: str) -> None:
     """A folder with a run.json that no scan wrote is somebody's work, and is not replaced."""

@@ -70,6 +70,16 @@ def test_nothing_found_is_not_called_innocence(findings: dict[str, Make]) -> Non
     assert "Leads" not in text and "Bits:" not in text
 
 
+def test_too_few_accounts_are_not_called_nothing_found(findings: dict[str, Make]) -> None:
+    """Below the smallest population the verdict is that nothing can be told."""
+    found = findings["nothing"]()
+    counts = {**found.run["counts"], "accounts": 60}
+    few = {"too_few_to_tell": True, "counts": counts, "settings": {"scan": {"n_min_population": 200}}}
+    text = printed(replace(found, run={**found.run, **few}))
+    assert "60 accounts are too few to tell (fewer than 200)." in text
+    assert "No campaign was found" not in text
+
+
 def test_hostile_strings_cannot_steer_the_terminal(findings: dict[str, Make]) -> None:
     """Rich markup stays text, and no control or bidi character reaches the terminal."""
     text = printed(findings["hostile"](), width=120, force_terminal=True, color_system="truecolor")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binom
 
-from stillwatch.detect.traits import FAMILIES
+from stillwatch.detect.traits import FAMILIES, N_HALVES
 from stillwatch.evidence.signal import Finding, Signal, Subject
 from stillwatch.records import TIMESTAMP
 from stillwatch.sim.world import Played, play
@@ -168,7 +168,7 @@ def without(signal: Signal) -> Town:
     return Town(exchanges, accounts)
 
 
-@each_signal(several_fleets="paying units are also made of org_id, and a finding comes without any payment at all")
+@each_signal()
 def test_a_signal_invents_nothing(signal: Signal) -> None:
     """Where the columns it needs are absent, a Signal has nothing to say about any group."""
     bare = without(signal)
@@ -178,7 +178,7 @@ def test_a_signal_invents_nothing(signal: Signal) -> None:
         assert signal.weigh(bare.subject(np.sort(rng.choice(n, size, replace=False)))) is None
 
 
-@each_signal(several_fleets="it counts accounts as paying units where nobody's payment is known")
+@each_signal()
 def test_who_and_when_alone_tell_nothing(signal: Signal) -> None:
     """Of logs with nothing but accounts and instants, no Signal has anything to say."""
     bare = Town(quiet_world().exchanges.select(["account_id", "ts"]), None)
@@ -190,7 +190,7 @@ def test_a_group_no_half_has_formed_is_no_operator(signal: Signal, town: Town) -
     """Where neither half of the hubs shows a group, nothing independent is left to test one operator on."""
     members = np.arange(0, 400, 7)
     subject = town.subject(members)
-    finding = signal.weigh(replace(subject, candidate=replace(subject.candidate, halves=(None, None))))
+    finding = signal.weigh(replace(subject, candidate=replace(subject.candidate, halves=(None,) * N_HALVES)))
     if finding is not None and signal.question == "operator":
         assert finding.e_log2 <= 0
     if finding is not None:

@@ -62,7 +62,6 @@ def test_labels_are_numbered_as_they_come(labels: list[int]) -> None:
     assert numbers == [list(dict.fromkeys(labels)).index(label) for label in labels]
 
 
-@pytest.mark.xfail(reason="what is left over after the large cohorts may be as small as one account")
 def test_no_cohort_is_too_small_to_carry_a_null() -> None:
     """A country of few accounts is compared with enough others, whatever the sizes of the rest."""
     n = 4 * SMALLEST_COHORT

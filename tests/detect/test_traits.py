@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stillwatch.detect.population import Population
-from stillwatch.detect.traits import FAMILIES, HUBS_PER_ACCOUNT, KINDS, SMALLEST_SHARE, Traits, find_traits
+from stillwatch.detect.traits import FAMILIES, HUBS_PER_ACCOUNT, KINDS, N_HALVES, SMALLEST_SHARE, Traits, find_traits
 from stillwatch.kernels.hashing import HashKey
 from tests.detect.making import KEY, accounts_file, facts, keys, numbered, population, town
 
@@ -102,14 +102,17 @@ def test_edges_are_bounded_by_accounts_and_not_by_traffic() -> None:
 
 
 def test_folds_are_coins_of_the_key() -> None:
-    """About half of the hubs fall on either fold, and another key tosses otherwise, hub by hub."""
+    """About half of the hubs fall into either half; another split or another key tosses otherwise, hub by hub."""
     people, _ = town(600, seed=1)
     one = find_traits(people, key=KEY)
     other = find_traits(people, key=HashKey(1, 2))
     sampled = one.kind != [kind.name for kind in KINDS].index("payment")
-    fold, again = one.fold[sampled], other.fold[other.kind != [kind.name for kind in KINDS].index("payment")]
-    assert set(fold.tolist()) == {0, 1} and 0.42 < fold.mean() < 0.58
-    assert 0.4 < (fold == again).mean() < 0.6
+    coins, again = one.coins[sampled], other.coins[other.kind != [kind.name for kind in KINDS].index("payment")]
+    for first, second in ((coins[:, 0], again[:, 0]), (coins[:, 0], coins[:, 1])):
+        assert set(first.tolist()) == {0, 1} and 0.42 < first.mean() < 0.58
+        assert 0.4 < (first == second).mean() < 0.6
+    for number in range(N_HALVES):
+        assert (one.half(number) ^ one.half(number ^ 1)).all()
 
 
 def test_families_and_origins_are_known_words() -> None:

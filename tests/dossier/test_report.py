@@ -188,3 +188,12 @@ def test_a_table_of_another_version_is_refused(findings: dict[str, Make]) -> Non
     two = findings["two"]()
     with pytest.raises(FindingsError, match="membership"):
         replace(two, members=two.members.drop_columns(["membership"]))
+
+
+def test_too_few_accounts_are_not_called_nothing_found(findings: dict[str, Make]) -> None:
+    """Below the smallest population the page says that nothing can be told."""
+    found = findings["nothing"]()
+    few = {"too_few_to_tell": True, "settings": {"scan": {"n_min_population": 20_000}}}
+    text = Page(render_report(replace(found, run={**found.run, **few}))).text
+    assert "10,221 accounts are too few to tell (fewer than 20,000)." in text
+    assert "No campaign was found" not in text

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,12 +214,27 @@ def test_an_error_in_a_reduction_reaches_the_caller(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(raises=FileNotFoundError, reason="local._spill lets OSError through, a traceback on the terminal")
 def test_a_disk_that_takes_nothing_is_told_in_our_words(tmp_path: Path) -> None:
     """Where nothing can be spilled (no folder, no space, no right), the error is of our family and says what to do."""
     engine = LocalEngine(threads=1, memory_mb=0, n_shards=2, spill_dir=tmp_path / "nowhere")
     with pytest.raises(StillwatchError):
         engine.shuffle(many(2), same, by="account")
+
+
+def test_what_a_killed_process_spilled_is_removed(tmp_path: Path) -> None:
+    """Spills of processes that are dead go; those of the living, and folders of other people, stay."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stays = {f"stillwatch-{os.getpid()}-abc", "stillwatch-notes-abc", "other"}
+    for name in {f"stillwatch-{dead.pid}-abc", *stays}:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0000-000000.arrow").write_bytes(b"ids")
+    engine = LocalEngine(threads=1, memory_mb=0, n_shards=2, spill_dir=tmp_path)
+    shards = engine.shuffle(many(2), same, by="account")
+    (spilled,) = (path for path in tmp_path.iterdir() if path.name not in stays)
+    assert spilled.stat().st_mode & 0o777 == 0o700
+    shards.close()
+    assert {path.name for path in tmp_path.iterdir()} == stays
 
 
 def test_a_batch_may_be_a_view() -> None:

@@ -16,7 +16,7 @@ from stillwatch.detect.groups import Candidate
 from stillwatch.detect.population import Population, build_population
 from stillwatch.detect.profiles import deduplicate, profile
 from stillwatch.detect.texts import PROMPTS_READ, Texts
-from stillwatch.detect.traits import Traits, find_traits
+from stillwatch.detect.traits import N_HALVES, Traits, find_traits
 from stillwatch.evidence.reading import Reading, read
 from stillwatch.evidence.signal import Subject
 from stillwatch.records import ACCOUNTS, EXCHANGES
@@ -60,7 +60,7 @@ class Town:
         n = len(self.population)
         membership = np.zeros(n)
         membership[members] = 1.0
-        candidate = Candidate(members, membership, np.zeros(n), (members, members))
+        candidate = Candidate(members, membership, np.zeros(n), (members,) * N_HALVES)
         return Subject(self.population, self.traits, candidate, self.population.unit, np.ones(n, bool), self.reading)
 
 

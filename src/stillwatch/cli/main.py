@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -42,13 +43,44 @@ def _options(
     """Find unauthorised distillation of a model API: coordinated accounts that harvest its answers."""
 
 
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """End the process with our own line and status; typer would end it silently on Ctrl-C and on a broken pipe."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except StillwatchError as error:
+        _end(BAD_INPUT, f"stillwatch: {plain_text(str(error))}")
+    except KeyboardInterrupt:
+        _end(INTERRUPTED, "\nstillwatch: interrupted; nothing was written.")
+    except BrokenPipeError:
+        _mute()
+        sys.exit(0)
+    except OSError as error:
+        _mute()
+        _end(BAD_INPUT, f"stillwatch: cannot go on; got {plain_text(str(error))}. Free space, or name another place.")
+
+
+def _end(status: int, says: str) -> NoReturn:
+    print(says, file=sys.stderr)
+    sys.exit(status)
+
+
+def _mute() -> None:
+    """Point a standard output that takes nothing more elsewhere, so that the interpreter's own flush is quiet."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _register() -> None:
     from stillwatch.cli.demo import demo
     from stillwatch.cli.scan import scan
 
     verbs: tuple[Callable[..., None], ...] = (scan, demo)
     for verb in verbs:
-        app.command()(verb)
+        app.command()(_in_our_words()(verb))
 
 
 _register()
@@ -57,18 +89,8 @@ _register()
 def main() -> None:
     """Run the command line. Exit 0 done, 2 bad input, 3 as `--fail-on` asked, 130 interrupted, 143 terminated."""
     signal.signal(signal.SIGTERM, _terminated)
-    try:
+    with _in_our_words():
         app()
-    except StillwatchError as error:
-        print(f"stillwatch: {plain_text(str(error))}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        print("\nstillwatch: interrupted; nothing was written.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has gone; point stdout elsewhere so that the interpreter's own flush is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

@@ -1,7 +1,7 @@
 """groups: accounts that meet in surprising cells, grown by propagation and peeled; candidates, not verdicts.
 
-Groups form three times: on each half of the hubs (the halves are keyed coins) and on all. What formed on one half is
-tested by `evidence` on the other; what formed on all is what a finding reports.
+Groups form on all hubs and, for the tests, on each half of them (hubs are halved by keyed coins, more than once). What
+formed on one half is tested by `evidence` on the other; what formed on all is what a finding reports.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sknetwork.clustering import Louvain
 
 from stillwatch.detect.cells import FORMING_FAMILIES, Cells, find_cells, surplus_bits
 from stillwatch.detect.population import Population
-from stillwatch.detect.traits import Traits
+from stillwatch.detect.traits import N_HALVES, Traits
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -56,13 +56,13 @@ class Candidate:
 
     Attributes:
         members: account positions, ascending, membership >= 0.5. membership: (accounts,) probability of belonging.
-        halves: the group as formed on hub fold 0 and on fold 1 alone; None where that half did not show it.
+        halves: the group as formed on each half of the hubs alone; None where that half did not show it.
     """
 
     members: Ints
     membership: Floats
     bits: Floats
-    halves: tuple[Ints | None, Ints | None]
+    halves: tuple[Ints | None, ...]
 
 
 def find_candidates(population: Population, traits: Traits, *, n_min: int) -> list[Candidate]:
@@ -74,7 +74,8 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int) -> li
     Cost: linear in account-hub edges; no pairs of accounts.
     """
     halves = [
-        form_groups(population, traits, within=traits.forming & (traits.fold == fold), n_min=n_min) for fold in (0, 1)
+        form_groups(population, traits, within=traits.forming & traits.half(number), n_min=n_min, rounds=1)
+        for number in range(N_HALVES)
     ]
     candidates = []
     for seed in form_groups(population, traits, within=traits.forming, n_min=n_min):
@@ -83,11 +84,13 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int) -> li
         members = np.flatnonzero(membership >= 0.5)
         if len(members) >= n_min:
             matched = tuple(_best_match(members, half) for half in halves)
-            candidates.append(Candidate(members, membership, bits, (matched[0], matched[1])))
+            candidates.append(Candidate(members, membership, bits, matched))
     return _distinct(candidates)
 
 
-def form_groups(population: Population, traits: Traits, *, within: Mask, n_min: int) -> list[Ints]:
+def form_groups(
+    population: Population, traits: Traits, *, within: Mask, n_min: int, rounds: int = FORMING_ROUNDS
+) -> list[Ints]:
     """Group accounts that share surprising cells of the hubs `within`, then peel and look again.
 
     Accounts of one paying unit make no group: their operator is in plain sight.
@@ -95,7 +98,7 @@ def form_groups(population: Population, traits: Traits, *, within: Mask, n_min: 
     groups: list[Ints] = []
     gone = np.zeros(len(population), bool)
     rest = traits
-    for turn in range(FORMING_ROUNDS):
+    for turn in range(rounds):
         if turn:
             rest = traits.without(population, gone)
         found = _communities(rest, find_cells(rest, within=within, n_min=SMALLEST_MEETING), n_min)

@@ -20,7 +20,7 @@ from stillwatch.kernels.writing import SCRIPTS
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 
-SMALLEST_COHORT = 100
+SMALLEST_COHORT = 250
 """Accounts below which a (country, script) cohort is too small to carry a null of its own and joins the rest."""
 
 SMALLEST_PEER_GROUP = 300
@@ -140,7 +140,10 @@ def _coins(unit: Ints, account: Keys) -> Ints:
 
 
 def with_fallback(labels: list[Ints], smallest: int) -> Ints:
-    """The finest label of each account whose group has `smallest` accounts, then the next coarser; the last always.
+    """The finest label of each account whose group has `smallest` accounts, then the next coarser.
+
+    What is left over at the coarsest level and still too few joins the largest group, so that nobody is a null of
+    their own.
 
     Args:
         labels: from fine to coarse; labels of different levels must not be equal.
@@ -149,14 +152,15 @@ def with_fallback(labels: list[Ints], smallest: int) -> Ints:
     for coarser in labels[1:]:
         _, inverse, size = np.unique(label, return_inverse=True, return_counts=True)
         label = np.where(size[inverse] < smallest, coarser, label)
-    return label
+    names, inverse, size = np.unique(label, return_inverse=True, return_counts=True)
+    return np.asarray(np.where(size[inverse] < smallest, names[np.argmax(size)], label)) if len(names) else label
 
 
 def _main_script(offsets: Ints, script: Keys) -> Ints:
     n = len(offsets) - 1
     owner = np.repeat(np.arange(n), np.diff(offsets))
     counts = np.bincount(owner * len(SCRIPTS) + script, minlength=n * len(SCRIPTS)).reshape(n, len(SCRIPTS))
-    return counts.argmax(axis=1).astype(np.int64)
+    return np.asarray(counts.argmax(axis=1), np.int64)
 
 
 def _cohorts(accounts: pa.Table, script: Ints, with_system: npt.NDArray[np.bool_]) -> Ints:

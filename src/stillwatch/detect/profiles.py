@@ -30,24 +30,26 @@ def deduplicate(facts: pa.Table) -> pa.Table:
         facts: any rows of `records.FACTS`; all rows of an account must be in one call.
 
     Returns:
-        The kept rows, sorted by account and row id. Cost: one sort, a second where exchange ids exist.
+        The kept rows, sorted by account and row id, whatever the order they came in: a row stays if no row before
+        it, by row id and then exchange id, has either of its ids. Cost: one sort, a second where exchange ids exist.
     """
-    account, row_id = (facts.column(name).to_numpy() for name in ("account", "row_id"))
-    order = np.lexsort((row_id, account))
-    account, row_id = account[order], row_id[order]
-    keep = np.ones(len(order), bool)
-    keep[1:] = (account[1:] != account[:-1]) | (row_id[1:] != row_id[:-1])
-    order, account = order[keep], account[keep]
-    exchange = facts.column("exchange").to_numpy()[order]
+    account, row_id, exchange = (facts.column(name).to_numpy() for name in ("account", "row_id", "exchange"))
+    told = (exchange, exchange == 0) if exchange.any() else ()
+    order = np.lexsort((*told, row_id, account))
+    account, row_id, exchange = account[order], row_id[order], exchange[order]
+    keep = ~_repeats(account, row_id)
     named = np.flatnonzero(exchange)
     if len(named):
         by_exchange = named[np.lexsort((named, exchange[named], account[named]))]
-        again = np.zeros(len(by_exchange), bool)
-        again[1:] = (account[by_exchange[1:]] == account[by_exchange[:-1]]) & (
-            exchange[by_exchange[1:]] == exchange[by_exchange[:-1]]
-        )
-        order = np.delete(order, by_exchange[again])
-    return facts.take(pa.array(order))
+        keep[by_exchange[_repeats(account[by_exchange], exchange[by_exchange])]] = False
+    return facts.take(pa.array(order[keep]))
+
+
+def _repeats(*columns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Rows equal to the row before them."""
+    repeats = np.zeros(len(columns[0]), bool)
+    repeats[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
+    return repeats
 
 
 def profile(facts: pa.Table) -> pa.Table:

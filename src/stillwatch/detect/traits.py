@@ -27,6 +27,11 @@ count; for accounts of 50 sampled exchanges or fewer, one exchange is enough."""
 HUBS_PER_ACCOUNT = 24
 """Hubs of one kind an account may carry, the most used first; bounds the edges by the accounts."""
 
+SPLITS = 2
+"""Times the hubs are halved by a coin of their own, so that one unlucky toss does not decide."""
+
+N_HALVES = 2 * SPLITS
+
 SIGN_UP_HOUR_US = 3_600_000_000
 
 
@@ -62,7 +67,7 @@ class Traits:
     """Hubs carried by at least two accounts, ordered by kind then key.
 
     Attributes:
-        kind: (h,) index into `KINDS`. key: (h,) keyed hash. fold: (h,) 0 or 1, a keyed coin.
+        kind: (h,) index into `KINDS`. key: (h,) keyed hash. coins: (h, SPLITS) 0 or 1, keyed.
         share: (accounts, h) sparse; the share of an account's sampled exchanges that show the hub, 1 for identity.
         alone: (accounts, kinds) hubs of each kind that nobody else carries; they count in an account's activity.
         by_account, by_unit: who carries what, counted by account and by paying unit.
@@ -70,7 +75,7 @@ class Traits:
 
     kind: Ints
     key: npt.NDArray[np.uint64]
-    fold: Ints
+    coins: Ints
     share: csr_matrix
     alone: Ints
     by_account: Incidence
@@ -82,6 +87,10 @@ class Traits:
     def of_family(self, family: str) -> Mask:
         """Which hubs belong to a family."""
         return np.isin(self.kind, [i for i, kind in enumerate(KINDS) if kind.family == family])
+
+    def half(self, number: int) -> Mask:
+        """Hubs of one of the `N_HALVES` halves; its neighbour (number ^ 1) holds the others."""
+        return np.asarray(self.coins[:, number // 2] == number % 2)
 
     def incidence(self, family: str) -> Incidence:
         """How a family is counted: identity by account, since it is what makes paying units; the rest by unit."""
@@ -108,7 +117,7 @@ def find_traits(population: Population, *, key: HashKey) -> Traits:
     """Find the hubs of a population.
 
     Args:
-        key: keys account columns into hubs and tosses the fold of each hub.
+        key: keys account columns into hubs and tosses the coins of each hub.
 
     Cost: linear in sampled rows; memory by accounts, at most `HUBS_PER_ACCOUNT` edges per account and kind.
     """
@@ -134,12 +143,13 @@ def find_traits(population: Population, *, key: HashKey) -> Traits:
     matrix = csr_matrix(
         (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))), shape=(len(population), len(keys))
     )
-    fold = (combine([keys, kinds.astype(np.uint64)], key) & np.uint64(1)).astype(np.int64)
+    tossed = combine([keys, kinds.astype(np.uint64)], key)
+    coins = ((tossed[:, None] >> np.arange(SPLITS, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
     by_account, by_unit = (
         build_incidence(matrix, alone, kinds, unit=unit, cohort=population.cohort)
         for unit in (np.arange(len(population)), population.unit)
     )
-    return Traits(kinds, keys, fold, matrix, alone, by_account, by_unit)
+    return Traits(kinds, keys, coins, matrix, alone, by_account, by_unit)
 
 
 _FROM_ACCOUNTS = ("payment", "phone", "email", "sign_up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +27,9 @@ Ints = npt.NDArray[np.int64]
 
 ROWS_PER_EVIDENCE = 50
 """Rows named per piece of evidence, those with the smallest row ids."""
+
+Q_BITS = 10.0
+"""What a q value's shortfall is a share of: the bits of a q value of about 0.001."""
 
 TRAITS_PER_GROUP = 200
 PICTURED_ACCOUNTS, PICTURED_TRAITS = 60, 30
@@ -78,7 +82,7 @@ def assemble(ruled: Sequence[Ruled], *, settings: Settings, not_examined: Sequen
     evidence = [(one, finding) for one in ruled for finding in one.weighed.findings.values()]
     return {
         "campaigns": _table(CAMPAIGNS, (_group_row(one, not_examined) for one in campaigns)),
-        "leads": _table(LEADS, (_group_row(one, not_examined) | _missed(one) for one in leads)),
+        "leads": _table(LEADS, (_group_row(one, not_examined) | _missed(one, settings) for one in leads)),
         "members": _table(MEMBERS, (row for one in campaigns for row in _member_rows(one))),
         "evidence": _table(EVIDENCE, (_evidence_row(one, finding, fingerprint) for one, finding in evidence)),
         "evidence_rows": _table(
@@ -124,13 +128,27 @@ def _group_row(one: Ruled, not_examined: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _missed(one: Ruled) -> dict[str, Any]:
-    """The bar missed by most, as a share of the bar, so that bits and q values can be compared."""
+def _missed(one: Ruled, settings: Settings) -> dict[str, Any]:
+    """The bar missed by most, as a share of the bar, and by how much in its own unit.
+
+    A population that is too small comes first: nothing else can be told. A q value is compared in bits: it misses by
+    log2(q / q_max) of `Q_BITS`.
+    """
     if not one.missed:
         return {"failed_bar": "", "shortfall": 0.0}
-    order = ("population", "members", "innocent_margin_bits", "operator_bits", "harvest_bits", "q_value")
-    name = next(name for name in order if name in one.missed)
-    return {"failed_bar": name, "shortfall": _bits(one.missed[name])}
+    bars = settings.bars
+    limits = {
+        "members": settings.scan.n_min_accounts,
+        "innocent_margin_bits": bars.innocent_margin_bits_min,
+        "operator_bits": bars.operator_bits_min,
+        "harvest_bits": bars.harvest_bits_min,
+    }
+    shares = {name: one.missed[name] / (bar or 1.0) for name, bar in limits.items() if name in one.missed}
+    if "q_value" in one.missed:
+        shares["q_value"] = math.log2(one.q_value / bars.q_max) / Q_BITS if bars.q_max else math.inf
+    name = "population" if "population" in one.missed else max(shares, key=shares.__getitem__)
+    # Significant digits, for a q value may be missed by far less than a millionth.
+    return {"failed_bar": name, "shortfall": float(f"{one.missed[name]:.6g}")}
 
 
 def _member_rows(one: Ruled) -> Iterable[dict[str, Any]]:
@@ -197,8 +215,7 @@ def _row_samples(one: Ruled, finding: Finding, fingerprint: str) -> Iterable[dic
 
 def _own_hubs(one: Ruled) -> tuple[Ints, Ints, npt.NDArray[np.float64]]:
     """Hubs the group made its own, the most telling first, with accounts inside and expected."""
-    subject = one.weighed.subject
-    population, traits = subject.population, subject.traits
+    traits = one.weighed.subject.traits
     hubs = np.flatnonzero(enriched_hubs(traits, one.core, within=np.ones(len(traits), bool)))
     who = traits.by_account
     observed, expected = who.observed(one.core)[hubs], who.expected(one.core, hubs)

@@ -31,18 +31,30 @@ def check_target(folder: Path) -> None:
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise FindingsError(f"{folder} is not a folder", do="Name another --out.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RUN).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
         raise FindingsError(
             f"{folder} is not empty and holds no findings", expected="a new folder, or one that a scan wrote",
             do="Name another --out; nothing was changed.",
         )  # fmt: skip
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether a scan wrote this folder, whole, and nobody has put anything into it since."""
+    if {path.name for path in folder.iterdir()} - {RUN, REPORT, *(f"{stem}.parquet" for stem in FINDINGS)}:
+        return False
+    try:
+        run = json.loads((folder / RUN).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    says = {"schema_version", "settings_fingerprint"}
+    return isinstance(run, dict) and run.get("complete") is True and says <= set(run)
+
+
 def write_findings(findings: Findings, folder: Path) -> Path:
     """Write a findings folder (mode 0700) and return the path of its report.
 
-    An earlier folder of findings at the same place is replaced. Interrupted at any point, the target is either the
-    old folder, absent, or the new one; never a mixture.
+    An earlier folder of findings at the same place is replaced, if it holds nothing else. Interrupted at any point,
+    the target is either the old folder or the new one, or absent after a kill; never a mixture.
 
     Raises:
         FindingsError: the target holds something else, or cannot be written.
@@ -103,9 +115,14 @@ def _fill(findings: Findings, folder: Path) -> None:
 def _swap(partial: Path, folder: Path) -> None:
     if folder.exists():
         old = partial.with_name(partial.name.replace(".partial-", ".replaced-"))
-        folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old)
+        try:
+            folder.rename(old)
+            partial.rename(folder)
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     else:
         partial.rename(folder)
 

@@ -80,6 +80,13 @@ def verdict(findings: Findings) -> tuple[str, str]:
         among = f" among {words.counted(accounts, 'account')}" if accounts is not None else ""
         held = sum(size or 0 for size in findings.campaigns["n_accounts"].to_pylist())
         return f"{words.counted(n, 'campaign')}{among}.", f"{words.counted(held, 'account')} in all. {aside}"
+    if findings.run.get("too_few_to_tell") is True:
+        bar = _whole(_mapping(_mapping(findings.run.get("settings")).get("scan")).get("n_min_population"))
+        fewer = f" (fewer than {words.count(bar)})" if bar is not None else ""
+        return (
+            f"{words.counted(accounts, 'account')} {'is' if accounts == 1 else 'are'} too few to tell{fewer}.",
+            f"Too few ordinary accounts to compare with. {aside}",
+        )
     weighed = f"{words.counted(accounts, 'account')} weighed. " if accounts is not None else ""
     return (
         "No campaign was found. That is not proof that none exists.",

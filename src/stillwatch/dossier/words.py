@@ -40,7 +40,7 @@ VERDICTS = {
     "campaign": "campaign",
     "lead": "lead: some evidence, not enough",
     "shared_access": "shared access: abuse perhaps, but no harvest",
-    "declared": "declared: an organisation or a licence accounts for it",
+    "declared": "declared: one organisation or one payer accounts for it",
     "single_account": "one heavy account",
     "cannot_tell": "cannot tell: too little data",
 }

@@ -6,11 +6,15 @@ the exchanges of the log. Kernels release the GIL, so threads are enough.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from stillwatch.engine.engine import Map, Reduce
+from stillwatch.errors import StillwatchError
 
 T = TypeVar("T")
 
@@ -37,7 +42,12 @@ class LocalEngine:
         self._threads, self._memory, self._n_shards, self._spill_dir = threads, memory_mb << 20, n_shards, spill_dir
 
     def shuffle(self, batches: Iterable[pa.RecordBatch], kernel: Map, *, by: str) -> LocalShards:
-        """Map `kernel` over `batches` and gather rows whose uint64 column `by` is equal into one shard."""
+        """Map `kernel` over `batches` and gather rows whose uint64 column `by` is equal into one shard.
+
+        Raises:
+            StillwatchError: rows had to be spilled and the disk does not take them.
+        """
+        _sweep(self._spill_dir or Path(tempfile.gettempdir()))
         shards = LocalShards(self._n_shards, memory=self._memory, threads=self._threads, folder=self._spill_dir)
         try:
             for _ in _in_threads(batches, lambda batch: shards.add(kernel(batch), by=by), threads=self._threads):
@@ -61,6 +71,7 @@ class LocalShards:
         self._lock = threading.Lock()
         self._parent = folder
         self._folder: Path | None = None
+        self._claim = -1
         self._spills = 0
         self.n_rows = 0
 
@@ -78,11 +89,18 @@ class LocalShards:
             self._held += ordered.nbytes
             self.n_rows += batch.num_rows
             if self._held > self._budget:
-                self._spill()
+                try:
+                    self._spill()
+                except OSError as error:
+                    raise StillwatchError(
+                        "rows cannot be spilled to disk", got=error.strerror or str(error),
+                        do="Free space there, name another folder in TMPDIR, or raise scan.memory_mb.",
+                    ) from error  # fmt: skip
 
     def _spill(self) -> None:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="stillwatch-", dir=self._parent))
+            self._folder = Path(tempfile.mkdtemp(prefix=f"stillwatch-{os.getpid()}-", dir=self._parent))
+            self._claim = _claim(self._folder)
         for index, part in enumerate(self._parts):
             if part:
                 with pa.OSFile(str(self._folder / f"{index:04d}-{self._spills:06d}.arrow"), "wb") as sink:
@@ -115,6 +133,46 @@ class LocalShards:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        if self._claim >= 0:
+            os.close(self._claim)
+            self._claim = -1
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed processes had spilled: account ids are in it."""
+    for left in parent.glob("stillwatch-*-*"):
+        named = re.fullmatch(r"stillwatch-(\d{1,9})-[^-]+", left.name)
+        if named and not _lives(int(named[1])):
+            # The claim tells a process of another container, whose number says nothing here, from a dead one.
+            with suppress(OSError):
+                claim = _claim(left)
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(claim)
+
+
+def _claim(folder: Path) -> int:
+    """Lock a folder until the descriptor is closed or the process ends, however it ends.
+
+    Raises:
+        OSError: another process holds it, or it is no folder of ours.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _in_threads(items: Iterable[T], work: Callable[[T], object], *, threads: int) -> Iterator[object]:

@@ -40,8 +40,8 @@ PATTERNS: Mapping[str, str] = {
         r"\bsql\b|\bbash\b|\bunit tests?\b|\brefactor\b|\bregex\b|代码|コードを"
     ),
     "mathematics": (
-        r"\bprove that\b|\bintegral\b|\bderivative\b|\bprobabilit|\bequation|\btheorem\b|\bhow (many|much)\b.*\d|\\frac|"
-        r"证明|方程|計算して"
+        r"\bprove that\b|\bintegral\b|\bderivative\b|\bprobabilit|\bequation|\btheorem\b|\bhow (many|much)\b.*\d|"
+        r"\\frac|证明|方程|計算して"
     ),
     "rewriting": (
         r"\brewrite\b|\brephrase\b|\bparaphrase\b|in other words|without (mentioning|using) the word|改写|言い換え|"

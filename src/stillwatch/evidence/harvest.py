@@ -122,7 +122,9 @@ class Partition:
         expected = float(counts.mean())
         if expected < 1:
             return None
-        dispersion = max((float(counts.var(ddof=1)) - expected) / expected**2, 0.01)
+        # Draws from one pool overlap; without replacement their variance falls short by the share drawn.
+        drawn = sum(n_here for _, n_here in pools) / sum(len(pool) for pool, _ in pools)
+        dispersion = max((float(counts.var(ddof=1)) / (1 - drawn) - expected) / expected**2, LEAST_DISPERSION)
         return Finding(
             signal=self.name,
             family=self.family,
@@ -139,6 +141,9 @@ class Partition:
             detail={"expected": expected, "dispersion": dispersion, "draws": PARTITION_DRAWS},
         )
 
+
+LEAST_DISPERSION = 0.05
+"""Smallest overdispersion of repeats: a dozen draws cannot show that there is less."""
 
 PARTITION_DRAWS = 12
 """Groups of peers drawn to measure how often, and how unevenly, peers repeat one another."""

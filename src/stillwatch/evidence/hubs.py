@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.special import gammaincinv
 
 from stillwatch.detect.groups import SMALLEST_MEETING
-from stillwatch.detect.traits import KINDS
+from stillwatch.detect.traits import KINDS, N_HALVES
 from stillwatch.evidence.signal import Finding, Question, Subject
 from stillwatch.kernels.evalues import hub_e_log2, mean_e_log2
 
@@ -36,8 +36,8 @@ class SharedHubs:
     question: Question = "operator"
 
     def weigh(self, subject: Subject) -> Finding | None:
-        """Average the e-values of both halves, each the mean over the other half's hubs."""
-        tested = [self._weigh_half(subject, fold) for fold in (0, 1)]
+        """Average the e-values of all halves, each the mean over the hubs of the other half."""
+        tested = [self._weigh_half(subject, number) for number in range(N_HALVES)]
         told = [half for half in tested if half is not None]
         if not told:
             return None
@@ -64,8 +64,8 @@ class SharedHubs:
             ),
         )
 
-    def _weigh_half(self, subject: Subject, fold: int) -> _Half | None:
-        members = subject.candidate.halves[fold]
+    def _weigh_half(self, subject: Subject, number: int) -> _Half | None:
+        members = subject.candidate.halves[number]
         if members is None:
             return None
         traits = subject.traits
@@ -73,7 +73,7 @@ class SharedHubs:
         members = members[who.unit[members] >= 0]
         if not len(members):
             return None
-        hubs = np.flatnonzero(traits.of_family(self.family) & (traits.fold != fold))
+        hubs = np.flatnonzero(traits.of_family(self.family) & traits.half(number ^ 1))
         carriers = who.carriers[hubs].sum(axis=1)
         observed, expected = who.observed(members)[hubs], who.expected(members, hubs)
         enough = (carriers >= SMALLEST_MEETING) & (expected > 0) & (expected < carriers)

@@ -12,9 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 
 from stillwatch.detect.groups import enriched_hubs
+from stillwatch.detect.population import dense, joined_units
 from stillwatch.detect.traits import KINDS
+from stillwatch.evidence.harvest import Elicitation
 from stillwatch.evidence.hubs import IDENTITY, NETWORK_CLIENT, SIGN_UP, poisson_interval
 from stillwatch.evidence.signal import Finding, Question, Signal, Subject
 from stillwatch.kernels.evalues import hub_e_log2
@@ -74,10 +78,15 @@ class Fleets:
     def weigh(self, subject: Subject) -> Finding | None:
         """Compare fleets among the group's units with fleets among everybody else's."""
         population = subject.population
+        if "payment_fingerprint" not in population.accounts.column_names:
+            return None
+        payment = population.accounts.column("payment_fingerprint")
+        payer = joined_units(len(population), [payment])
         inside = np.zeros(len(population), bool)
         inside[subject.candidate.members] = True
-        size_in = np.bincount(population.unit[inside], minlength=int(population.unit.max()) + 1)
-        size_out = np.bincount(population.unit[~inside], minlength=len(size_in))
+        known = payment.combine_chunks().is_valid().to_numpy(zero_copy_only=False)
+        size_in = np.bincount(payer[inside & known], minlength=int(payer.max()) + 1)
+        size_out = np.bincount(payer[~inside & known], minlength=len(size_in))
         units_in, units_out = int((size_in > 0).sum()), int(((size_in == 0) & (size_out > 0)).sum())
         if units_in < 2 or not units_out:
             return None
@@ -104,7 +113,50 @@ class Fleets:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ElicitationByTemplate:
+    """Elicitation, with everybody who uses one template of the group counted once.
+
+    An organisation chooses a template, a teacher sets a task: all who use it then ask for the same, and that is one
+    choice, not many. A work list comes with many templates, each of them a choice of its own.
+    """
+
+    name: str = "elicitation_by_template"
+    family: str = "content"
+    question: Question = "harvest"
+    needs: tuple[str, ...] = ("prompt",)
+
+    def weigh(self, subject: Subject) -> Finding | None:
+        """Weigh elicitation by template instead of by payer."""
+        return ELICITATION.weigh(replace(subject, unit=by_template(subject), eligible=everybody(subject)))
+
+
+def by_template(subject: Subject) -> npt.NDArray[np.int64]:
+    """Units by the task an account works at most; an account that works at none stays in its paying unit.
+
+    A task is a template the group made its own, or several that mostly the same members use (Jaccard index of 1/2 or
+    more), as the exercises of one course are.
+    """
+    traits, members = subject.traits, subject.candidate.members
+    own = np.flatnonzero(enriched_hubs(traits, members, within=traits.of_family("content") & traits.forming))
+    unit = subject.population.unit.copy()
+    if not len(own):
+        return unit
+    share = traits.share[:, own].tocsr()
+    used = (share[members] > 0).astype(np.int64)
+    both = (used.T @ used).toarray()
+    users = np.diag(both)
+    alike = 2 * both >= users[:, None] + users[None, :] - both
+    _, task = connected_components(csr_matrix(alike), directed=False)
+    work = share @ csr_matrix((np.ones(len(own)), (np.arange(len(own)), task)))
+    uses = np.diff(share.indptr) > 0
+    unit[uses] = -1 - np.asarray(work.argmax(axis=1)).ravel()[uses]
+    return dense(unit)
+
+
+ELICITATION = Elicitation()
 FLEETS = Fleets()
+BY_TEMPLATE = ElicitationByTemplate()
 
 
 def everybody(subject: Subject) -> Mask:
@@ -142,7 +194,7 @@ HYPOTHESES = (
     Hypothesis(
         "one_organisation",
         "the accounts belong to one organisation and use its product, from its network, on its cards",
-        ("several_fleets", "elicitation"),
+        ("several_fleets", "elicitation_by_template"),
         everybody,
         "a verified organisation that claims these accounts, or an allowlist entry",
     ),
@@ -156,7 +208,7 @@ HYPOTHESES = (
     Hypothesis(
         "shared_network",
         "the accounts sit behind one campus, office, VPN or cloud egress and do there what people there do",
-        ("several_fleets", "elicitation"),
+        ("several_fleets", "elicitation_by_template"),
         people_of_place,
         "ordinary accounts behind the same networks that ask for the same things and share the same cards",
     ),
@@ -169,7 +221,9 @@ HYPOTHESES = (
     ),
 )
 
-LEFT_OPEN: Mapping[str, Signal] = {signal.name: signal for signal in (IDENTITY, NETWORK_CLIENT, SIGN_UP, FLEETS)}
+LEFT_OPEN: Mapping[str, Signal] = {
+    signal.name: signal for signal in (IDENTITY, NETWORK_CLIENT, SIGN_UP, FLEETS, BY_TEMPLATE)
+}
 """Signals a hypothesis weighs again in its own population; the rest is taken from the findings of the group."""
 
 

@@ -30,7 +30,8 @@ class Reading:
         owner: (prompts,) population position of the sender. shows: capability -> (prompts,) booleans.
         grams: (prompts, buckets) word 3-grams, or 6 characters where a script has no spaces, as ones.
         weight: (prompts,) one over the prompts read of the account, so that accounts count alike.
-        gram_sums: (2, buckets) weighted sums of `grams` over accounts of either `Population.coin`; n_accounts: how many.
+        gram_sums: (2, buckets) weighted sums of `grams` over accounts of either `Population.coin`.
+        n_accounts: how many accounts of either coin were read.
         repeated: (account, dense prompt number) of every sampled prompt that two accounts or more have sent.
     """
 

@@ -78,21 +78,27 @@ class Finding:
 
 
 class Signal(Protocol):
-    """One way to tell a campaign from everybody else.
-
-    Attributes:
-        name: unique, as it stands in `evidence.parquet`. family: one of `traits.FAMILIES`.
-        question: what it answers. needs: canonical columns without which it is not examined (any one suffices).
-    """
+    """One way to tell a campaign from everybody else."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Unique; as it stands in `evidence.parquet`."""
+        ...
+
     @property
-    def family(self) -> str: ...
+    def family(self) -> str:
+        """One of `traits.FAMILIES`."""
+        ...
+
     @property
-    def question(self) -> Question: ...
+    def question(self) -> Question:
+        """What it answers."""
+        ...
+
     @property
-    def needs(self) -> tuple[str, ...]: ...
+    def needs(self) -> tuple[str, ...]:
+        """Canonical columns without which it is not examined; any one suffices."""
+        ...
 
     def weigh(self, subject: Subject) -> Finding | None:
         """Weigh a subject; None where there is too little to go on."""

@@ -16,12 +16,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
+import duckdb
 import pyarrow as pa
 
 from stillwatch.errors import InputError
 from stillwatch.ingest.conform import DERIVED, Tally, Window, conform
 from stillwatch.ingest.discover import find_files
 from stillwatch.ingest.files import OpenFile, open_file, read_file
+from stillwatch.ingest.filtered import can_filter, read_filtered
 from stillwatch.ingest.fingerprint import Fingerprints
 from stillwatch.ingest.names import EXCHANGE_ALIASES, check_mapping, listing
 from stillwatch.ingest.times import as_us
@@ -79,6 +81,17 @@ class Source(Protocol):
         on_progress: Progress | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Batches of exactly `columns` (all where None) with since <= ts < until; a column the logs lack is null."""
+        ...
+
+    def prompts(
+        self,
+        *,
+        accounts: pa.Array,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of `account_id` and `prompt` that hold every row of `accounts` in the window; others may be there."""
         ...
 
     def rejects(self) -> dict[str, int]:
@@ -210,6 +223,32 @@ class LogSource:
             self._n_rows[at] = n_rows
             done += entry.file.n_bytes
         self._read |= set(wanted)
+
+    def prompts(
+        self,
+        *,
+        accounts: pa.Array,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """See Source; filtered while reading where DuckDB can, and read whole where it cannot."""
+        whole, total = [], sum(entry.file.n_bytes for entry in self._opened)
+        done = 0
+        for entry in self._opened:
+            try:
+                if not can_filter(entry.file, entry.names.sources):
+                    whole.append(entry)
+                    continue
+                yield from read_filtered(entry.file, entry.names.sources, accounts, threads=self._threads)
+            except duckdb.Error:
+                whole.append(entry)
+                continue
+            done += entry.file.n_bytes
+            if on_progress:
+                on_progress(done, total)
+        rest = LogSource(whole, skipped=(), empty=(), latest=self._latest, threads=self._threads)
+        yield from rest.batches(columns=["account_id", "prompt"], since=since, until=until, on_progress=on_progress)
 
     def rejects(self) -> dict[str, int]:
         """See Source."""

@@ -1,0 +1,45 @@
+"""filtered: the prompts of a few accounts straight out of a Parquet file, through DuckDB's join.
+
+DuckDB passes over the prompts of everybody else without building them. Where it cannot read a file, the caller reads
+it whole: these rows are a hint about speed, never about content.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stillwatch.ingest.discover import LogFile
+from stillwatch.ingest.raw import BATCH_ROWS
+
+_QUERY = """
+select {account} as account_id, {prompt} as prompt from read_parquet(?)
+where {account} in (select account_id from wanted) and {prompt} is not null
+"""
+
+
+def can_filter(file: LogFile, sources: Mapping[str, str]) -> bool:
+    """Whether both columns stand in the file as plain text of their own."""
+    if file.format != "parquet" or not {"account_id", "prompt"} <= set(sources):
+        return False
+    try:
+        schema = pq.read_schema(file.path)
+    except (OSError, pa.ArrowException):
+        return False
+    text = {field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)}
+    return sources["account_id"] in text and sources["prompt"] in text
+
+
+def read_filtered(
+    file: LogFile, sources: Mapping[str, str], accounts: pa.Array, *, threads: int
+) -> Iterator[pa.RecordBatch]:
+    """Batches of `account_id` and `prompt` of the accounts named; raises duckdb.Error where DuckDB cannot read them."""
+    account, prompt = ('"' + sources[name].replace('"', '""') + '"' for name in ("account_id", "prompt"))
+    with duckdb.connect(config={"threads": threads}) as connection:
+        connection.register("wanted", pa.table({"account_id": accounts}))
+        query = _QUERY.format(account=account, prompt=prompt)
+        yield from connection.sql(query, params=[glob.escape(str(file.path.absolute()))]).to_arrow_reader(BATCH_ROWS)
