@@ -149,7 +149,6 @@ def test_an_e_value_has_mean_one_at_most_where_the_null_is_true(
 @pytest.mark.slow
 @each_signal(
     but=TESTED_ON_THE_OTHER_HALF,
-    partition="peer draws from a small pool overlap, so that the dispersion is underestimated",
 )
 def test_a_group_may_be_a_quarter_of_everybody(signal: Signal, town: Town) -> None:
     """A large group leaves few peers to compare it with, and that must not make it look guilty."""

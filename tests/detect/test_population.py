@@ -79,10 +79,10 @@ def test_a_large_country_has_a_cohort_of_its_own() -> None:
 
 
 def test_a_fallback_is_taken_level_by_level() -> None:
-    """An account has the finest label whose group is large enough, and the last whatever its size."""
+    """An account has the finest label whose group is large enough; leftovers too few join the largest group."""
     fine, coarse, all_of_them = np.repeat([1, 2, 3], [5, 2, 1]), np.repeat([11, 12], [5, 3]), np.full(8, 99)
     assert with_fallback([fine, coarse, all_of_them], 3).tolist() == [1] * 5 + [12] * 3
-    assert with_fallback([fine, coarse, all_of_them], 4).tolist() == [1] * 5 + [99] * 3
+    assert with_fallback([fine, coarse, all_of_them], 4).tolist() == [1] * 8
 
 
 def test_rows_of_accounts_may_come_in_any_order() -> None:

@@ -143,7 +143,7 @@ def with_fallback(labels: list[Ints], smallest: int) -> Ints:
     """The finest label of each account whose group has `smallest` accounts, then the next coarser.
 
     What is left over at the coarsest level and still too few joins the largest group, so that nobody is a null of
-    their own.
+    their own; where no group is large enough that is everybody.
 
     Args:
         labels: from fine to coarse; labels of different levels must not be equal.

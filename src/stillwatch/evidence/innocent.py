@@ -35,6 +35,10 @@ MOSTLY = 0.5
 """Share of members a hypothesis must cover before it narrows the population."""
 
 
+NETWORKS_OF_A_PLACE, COVER_OF_A_PLACE = 3, 0.7
+"""A place is at most so many networks that reach this share of a group: an office, a campus, a lecture hall."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """An innocent cause.
@@ -114,27 +118,43 @@ class Fleets:
 
 
 @dataclass(frozen=True, slots=True)
-class ElicitationByTemplate:
-    """Elicitation, with everybody who uses one template of the group counted once.
+class ElicitationByTask:
+    """Elicitation, where the group sits at one place counted by the task its members were set.
 
-    An organisation chooses a template, a teacher sets a task: all who use it then ask for the same, and that is one
-    choice, not many. A work list comes with many templates, each of them a choice of its own.
+    A teacher or a foreman sets a task: all who work at it then ask for the same, and that is one choice, not many. A
+    group that comes through many networks was set nothing by its place, and stays counted by paying unit.
     """
 
-    name: str = "elicitation_by_template"
+    name: str = "elicitation_by_task"
     family: str = "content"
     question: Question = "harvest"
     needs: tuple[str, ...] = ("prompt",)
 
     def weigh(self, subject: Subject) -> Finding | None:
-        """Weigh elicitation by template instead of by payer."""
-        return ELICITATION.weigh(replace(subject, unit=by_template(subject), eligible=everybody(subject)))
+        """Weigh elicitation by task where the group sits at one place, else by payer."""
+        unit = by_task(subject) if sits_at_one_place(subject) else subject.unit
+        finding = ELICITATION.weigh(replace(subject, unit=unit, eligible=everybody(subject)))
+        return None if finding is None else replace(finding, signal=self.name)
 
 
-def by_template(subject: Subject) -> npt.NDArray[np.int64]:
+def sits_at_one_place(subject: Subject) -> bool:
+    """Whether `NETWORKS_OF_A_PLACE` networks the group made its own reach most of its members."""
+    own, left = _own_networks(subject), np.ones(len(subject.candidate.members), bool)
+    carried = (subject.traits.share[subject.candidate.members][:, own] > 0).toarray()
+    for _ in range(min(NETWORKS_OF_A_PLACE, len(own))):
+        left &= ~carried[:, np.argmax(carried[left].sum(axis=0))]
+    return bool(left.mean() <= 1 - COVER_OF_A_PLACE)
+
+
+def _own_networks(subject: Subject) -> npt.NDArray[np.int64]:
+    network = subject.traits.kind == [kind.name for kind in KINDS].index("network")
+    return np.flatnonzero(enriched_hubs(subject.traits, subject.candidate.members, within=network))
+
+
+def by_task(subject: Subject) -> npt.NDArray[np.int64]:
     """Units by the task an account works at most; an account that works at none stays in its paying unit.
 
-    A task is a template the group made its own, or several that mostly the same members use (Jaccard index of 1/2 or
+    A task is a template the group made its own, or several that nearly the same members use (Jaccard index of 3/4 or
     more), as the exercises of one course are.
     """
     traits, members = subject.traits, subject.candidate.members
@@ -146,7 +166,7 @@ def by_template(subject: Subject) -> npt.NDArray[np.int64]:
     used = (share[members] > 0).astype(np.int64)
     both = (used.T @ used).toarray()
     users = np.diag(both)
-    alike = 2 * both >= users[:, None] + users[None, :] - both
+    alike = 4 * both >= 3 * (users[:, None] + users[None, :] - both)
     _, task = connected_components(csr_matrix(alike), directed=False)
     work = share @ csr_matrix((np.ones(len(own)), (np.arange(len(own)), task)))
     uses = np.diff(share.indptr) > 0
@@ -156,7 +176,7 @@ def by_template(subject: Subject) -> npt.NDArray[np.int64]:
 
 ELICITATION = Elicitation()
 FLEETS = Fleets()
-BY_TEMPLATE = ElicitationByTemplate()
+BY_TASK = ElicitationByTask()
 
 
 def everybody(subject: Subject) -> Mask:
@@ -181,20 +201,19 @@ def carriers_of_tool(subject: Subject) -> Mask:
 
 def people_of_place(subject: Subject) -> Mask:
     """Accounts seen in any network the group made its own; everybody if it has none."""
-    traits = subject.traits
-    network = traits.kind == [kind.name for kind in KINDS].index("network")
-    own = enriched_hubs(traits, subject.candidate.members, within=network)
-    if not own.any():
+    own = _own_networks(subject)
+    if not len(own):
         return everybody(subject)
-    seen = np.asarray(traits.share[:, np.flatnonzero(own)].sum(axis=1)).ravel() > 0
-    return seen | np.isin(np.arange(len(seen)), subject.candidate.members)
+    seen = np.asarray(subject.traits.share[:, own].sum(axis=1)).ravel() > 0
+    seen[subject.candidate.members] = True
+    return seen
 
 
 HYPOTHESES = (
     Hypothesis(
         "one_organisation",
         "the accounts belong to one organisation and use its product, from its network, on its cards",
-        ("several_fleets", "elicitation_by_template"),
+        ("several_fleets", "elicitation"),
         everybody,
         "a verified organisation that claims these accounts, or an allowlist entry",
     ),
@@ -208,7 +227,7 @@ HYPOTHESES = (
     Hypothesis(
         "shared_network",
         "the accounts sit behind one campus, office, VPN or cloud egress and do there what people there do",
-        ("several_fleets", "elicitation_by_template"),
+        ("several_fleets", "elicitation_by_task"),
         people_of_place,
         "ordinary accounts behind the same networks that ask for the same things and share the same cards",
     ),
@@ -222,7 +241,7 @@ HYPOTHESES = (
 )
 
 LEFT_OPEN: Mapping[str, Signal] = {
-    signal.name: signal for signal in (IDENTITY, NETWORK_CLIENT, SIGN_UP, FLEETS, BY_TEMPLATE)
+    signal.name: signal for signal in (IDENTITY, NETWORK_CLIENT, SIGN_UP, FLEETS, BY_TASK)
 }
 """Signals a hypothesis weighs again in its own population; the rest is taken from the findings of the group."""
 
