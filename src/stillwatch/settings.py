@@ -44,7 +44,7 @@ class ScanSettings:
     threads: int = _option(2, at_least=1, at_most=1024, moves_findings=False)
     """Worker threads of the pass over exchanges."""
 
-    memory_mb: int = _option(1024, at_least=64, moves_findings=False)
+    memory_mb: int = _option(512, at_least=64, moves_findings=False)
     """Mebibytes the shuffled facts may hold before they spill to disk."""
 
     partitions: int = _option(16, at_least=1, at_most=4096, moves_findings=False)
