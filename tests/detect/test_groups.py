@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stillwatch.detect.groups import Candidate, find_candidates
+from stillwatch.detect.groups import Candidate, explained_away, find_candidates
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import Traits, find_traits
 from stillwatch.kernels.hashing import HashKey
@@ -148,3 +148,17 @@ def test_the_key_does_not_decide_who_is_found() -> None:
     people, traits, crew = hidden_crew(900, size=100, seed=8)
     for each in (traits, find_traits(people, key=HashKey(3, 4))):
         assert len(np.intersect1d(candidates(people, each)[0].members, crew)) >= 0.9 * len(crew)
+
+
+def test_a_template_that_others_use_is_explained_away() -> None:
+    """Users of a public template are not drawn in by a crew that also sends it, as long as it has its own."""
+    n = 900
+    crew = anywhere(n, size=80, seed=12)
+    people, traits = town(n, Crew(crew, FACETS), seed=12)
+    public = explained_away(traits, crew)
+    carried = (traits.share > 0).toarray()
+    inside = np.isin(np.arange(n), crew)
+    for hub in np.flatnonzero(public):
+        assert 3 * carried[inside, hub].sum() < 2 * carried[:, hub].sum()
+    assert not (public & ~traits.of_family("content")).any()
+    assert len(people) == n

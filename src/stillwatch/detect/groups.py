@@ -79,7 +79,7 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int) -> li
     ]
     candidates = []
     for seed in form_groups(population, traits, within=traits.forming, n_min=n_min):
-        bits = membership_bits(traits, seed, within=traits.forming)
+        bits = membership_bits(traits, seed, within=traits.forming & ~explained_away(traits, seed))
         membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
         members = np.flatnonzero(membership >= 0.5)
         if len(members) >= n_min:
@@ -126,6 +126,18 @@ def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
         bits = surplus_bits(observed[met], who.expected(group, met))
         result[met[bits >= np.log2(hubs.sum() + 1) + OWN_BITS]] = True
     return result
+
+
+def explained_away(traits: Traits, group: Ints) -> Mask:
+    """Templates of the group that a third or more of their users outside it use too, if it has others.
+
+    A public judge prompt that a campaign also sends says nothing about those who send it; where a group has no
+    template of its own, nothing is explained away.
+    """
+    content = enriched_hubs(traits, group, within=traits.of_family("content") & traits.forming)
+    carriers = traits.by_account.carriers.sum(axis=1)
+    public = content & (3 * traits.by_account.observed(group) < 2 * carriers)
+    return public if (content & ~public).any() else np.zeros(len(traits), bool)
 
 
 def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = True) -> Floats:
