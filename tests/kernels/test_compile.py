@@ -11,7 +11,7 @@ import pytest
 from stillwatch.kernels import compile as door
 from stillwatch.kernels import hashing, networks, shingles, sketches
 from stillwatch.kernels.hashing import HashKey, hash_strings, network_keys
-from stillwatch.kernels.shingles import ngram_hashes, prompt_keys, skeleton_keys
+from stillwatch.kernels.shingles import ngram_hashes, skeleton_keys
 
 KEY = HashKey(5, 6)
 
@@ -24,7 +24,6 @@ def test_each_kernel_is_compiled_for_one_type_only() -> None:
             hash_strings(column, KEY)
             network_keys(column, HashKey(2**64 - 1, 0))
             skeleton_keys(column, KEY, n_words=3)
-            prompt_keys(column, KEY)
             ngram_hashes(column, KEY)
     hashing.siphash(b"", KEY)
     for values in (np.arange(6), np.arange(6)[::2], np.arange(0)):
@@ -34,7 +33,6 @@ def test_each_kernel_is_compiled_for_one_type_only() -> None:
         hashing._hash_spans,
         networks.read_networks,
         shingles._skeletons,
-        shingles._prompts,
         shingles._ngrams,
         sketches._log2_bins,
         sketches._hour_of_week,

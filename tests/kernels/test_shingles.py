@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stillwatch.errors import InputError
 from stillwatch.kernels.hashing import HashKey
-from stillwatch.kernels.shingles import WINDOW_BYTES, ngram_hashes, prompt_keys, skeleton_keys
+from stillwatch.kernels.shingles import WINDOW_BYTES, ngram_hashes, skeleton_keys
 
 KEY = HashKey.from_bytes(b"shingles' key 16")
 DENSE_NAMES = ("CJK UNIFIED", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
@@ -169,44 +169,6 @@ def test_skeletons_agree_over_all_forms_of_a_column() -> None:
         part = np.stack(skeleton_keys(plain.cast(kind).slice(1, 3), KEY)).tolist()
         assert part == [row[1:4] for row in expected]
     assert skeleton_keys(pa.array([], pa.string()), KEY)[0].shape == (0,)
-
-
-def prompts(*texts: str | bytes | None) -> list[int]:
-    """Prompt keys of some texts."""
-    return [int(value) for value in prompt_keys(pa.array([as_bytes(text) for text in texts], pa.binary()), KEY)]
-
-
-@given(st.lists(st.text("abcXYZ  \t\n\x00é漢", max_size=40), min_size=2, max_size=20))
-def test_prompts_are_equal_exactly_up_to_ascii_case_and_white_space(texts: list[str]) -> None:
-    """Two prompts share a key if and only if they agree after folding ASCII case and runs of white space."""
-    folded = [fold(text) for text in texts]
-    keys = prompts(*texts)
-    assert len(set(zip(folded, keys, strict=True))) == len(set(folded)) == len(set(keys))
-    assert [key == 0 for key in keys] == [text == "" for text in folded]
-
-
-def fold(text: str) -> str:
-    """ASCII case and white space folded by Python's own bytes methods."""
-    return b" ".join(text.encode().lower().split()).decode()
-
-
-@pytest.mark.parametrize("length", range(26))
-def test_white_space_is_folded_at_every_place_in_a_word(length: int) -> None:
-    """A run of white space counts as one space wherever it falls among the eight bytes read at a time."""
-    text = "Abcdefghijklmnopqrstuvwxyz"
-    spaced = text[:length] + " " + text[length:]
-    for gap in ("  ", "\t", " \n ", "\r\n\v\f"):
-        assert prompts(text[:length] + gap + text[length:].upper()) == prompts(spaced)
-    assert (prompts(spaced) == prompts(text)) is (length == 0)
-
-
-def test_prompts_of_any_bytes_and_any_size_have_keys() -> None:
-    """Nothing but white space and null give 0; NUL, invalid bytes and ten megabytes have keys of their own."""
-    long = "Ab  " * 2_500_000
-    keys = prompts(None, "", " \t\r\n", "\0", b"\xff", b"\xff\xfe", long, "a", "@", "`", "[", "{")
-    assert keys[:3] == [0, 0, 0] and len(set(keys[3:])) == 9
-    assert prompts("ab " * 2_499_999 + "AB") == [keys[6]]
-    assert prompts("ÉA") == prompts("Éa") != prompts("éa")
 
 
 def grams(text: str | None, *, n_words: int = 3, buckets_log2: int = 18) -> list[int]:

@@ -16,7 +16,7 @@ from stillwatch.kernels.columns import I64, U64, Bytes, Spans, by_value, is_null
 from stillwatch.kernels.compile import Word, jit
 from stillwatch.kernels.hashing import HashKey
 from stillwatch.kernels.scripts import ASCII, BREAK, DENSE, DIGIT, IGNORED, LETTER, classify, decode, decode_before
-from stillwatch.kernels.siphash import Key, U, load, sip_key, store
+from stillwatch.kernels.siphash import Key, U, sip_key
 
 WINDOW_BYTES = 512
 """How far from either end of a text the search for its first or last words may go."""
@@ -30,11 +30,6 @@ _WORD_MARK, _HALF_MARK = 1, 2
 _SCRATCH_PER_BYTE = 2
 _MOST_BUCKETS_LOG2 = 30
 _NO_END = 1 << 40
-
-_TOP_BITS, _LOW_BITS = U(0x8080808080808080), U(0x7F7F7F7F7F7F7F7F)
-_EACH = U(0x0101010101010101)
-_TO_SPACE, _TO_CONTROL = U(0x80 - 0x21) * _EACH, U(0x80 - 0x20) * _EACH
-_FROM_A, _PAST_Z = U(0x80 - 0x41) * _EACH, U(0x80 - 0x5B) * _EACH
 
 
 def skeleton_keys(text: pa.Array, key: HashKey, *, n_words: int = 4) -> tuple[U64, U64]:
@@ -51,14 +46,6 @@ def skeleton_keys(text: pa.Array, key: HashKey, *, n_words: int = 4) -> tuple[U6
 
     head, tail = by_value(text, both)
     return head, tail
-
-
-def prompt_keys(text: pa.Array, key: HashKey) -> U64:
-    """Keyed hash of each whole text, shape (n,): ASCII case folded, runs of ASCII white space as one space, trimmed.
-
-    0 for null and for nothing but white space.
-    """
-    return by_value(text, lambda values: _prompts(text_spans(values), key.words))
 
 
 def ngram_hashes(
@@ -172,60 +159,6 @@ def _skeletons(spans: Spans, key: Key, weight: int) -> U64:
                 used, _ = fold_tokens(data, stop, max(start, stop - WINDOW_BYTES), scratch, weight)
             if used > 0:
                 out[end, row] = sip_key(scratch, U(0), U(used), key)
-    return out
-
-
-@jit
-def _is_white(byte: int) -> bool:
-    return byte == _SPACE or 0x09 <= byte <= 0x0D
-
-
-@jit
-def _plain(data: Bytes, start: int, stop: int, scratch: Bytes) -> Word:
-    """Write the folded text into `scratch`; returns its length. Eight bytes at a time where they hold no odd space."""
-    while start < stop and _is_white(data[start]):
-        start += 1
-    while start < stop and _is_white(data[stop - 1]):
-        stop -= 1
-    n: Word
-    at, end, n, after_space = U(start), U(stop), U(0), False
-    while at < end:
-        upto = min(at + U(8), end)
-        if upto - at == U(8):
-            word = load(data, at)
-            low = word & _LOW_BITS
-            spaces = ~(low + _TO_SPACE) & ~word & _TOP_BITS
-            controls = ~(low + _TO_CONTROL) & ~word & _TOP_BITS
-            if controls == U(0) and spaces & (spaces << U(8) | U(after_space) << U(7)) == U(0):
-                upper = (low + _FROM_A) & ~(low + _PAST_Z) & ~word & _TOP_BITS
-                store(scratch, n, word | upper >> U(2))
-                n, at, after_space = n + U(8), upto, spaces >> U(63) != U(0)
-                continue
-        while at < upto:
-            byte = data[at]
-            at += U(1)
-            white = _is_white(byte)
-            if not (white and after_space):
-                scratch[n] = _SPACE if white else byte | 0x20 if 0x41 <= byte <= 0x5A else byte
-                n += U(1)
-            after_space = white
-    return n
-
-
-@jit
-def _prompts(spans: Spans, key: Key) -> U64:
-    data, offsets, valid = spans
-    n = offsets.size - 1
-    out = np.zeros(n, np.uint64)
-    longest = 0
-    for row in range(n):
-        longest = max(longest, offsets[row + 1] - offsets[row])
-    scratch = np.empty(longest + 8, np.uint8)
-    for row in range(n):
-        if not is_null(valid, row):
-            used = _plain(data, offsets[row], offsets[row + 1], scratch)
-            if used > U(0):
-                out[row] = sip_key(scratch, U(0), used, key)
     return out
 
 
