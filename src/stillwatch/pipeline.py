@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from stillwatch.evidence.signal import Signal, Subject
 from stillwatch.ingest.accounts import read_accounts
 from stillwatch.ingest.source import Source, open_logs
 from stillwatch.keys import RootKey
+from stillwatch.records import instant
 from stillwatch.settings import Settings
 
 
@@ -133,7 +134,7 @@ def _without_licensed(allowlist: Allowlist, profiles: pa.Table, accounts: pa.Tab
     orgs: dict[str, str | None] = {}
     if accounts is not None and "org_id" in accounts.column_names:
         orgs = dict(zip(accounts.column("account_id").to_pylist(), accounts.column("org_id").to_pylist(), strict=True))
-    last = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=pc.max(profiles.column("last_ts")).as_py())
+    last = instant(pc.max(profiles.column("last_ts")).as_py())
     excused = allowlist.licensed_accounts(
         orgs=orgs, tokens=dict(zip(ids.to_pylist(), tokens.to_pylist(), strict=True)), on=last.date()
     )
@@ -182,4 +183,4 @@ def _weigh_all(
 def _days(shards: Shards, population: Population, ruled: Sequence[Ruled]) -> pa.Table:
     core = np.unique(np.concatenate([one.core for one in ruled])) if ruled else np.zeros(0, np.int64)
     accounts = np.sort(population.profiles.column("account").to_numpy()[core])
-    return shards.reduce(lambda facts: count_days(deduplicate(facts), accounts=accounts))
+    return shards.reduce(partial(count_days, accounts=accounts))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import pyarrow as pa
@@ -27,6 +27,12 @@ SCHEMA_VERSION = 1
 """Version of every schema in this file; written into the metadata of each Parquet file."""
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+def instant(us: int) -> datetime:
+    """The instant so many microseconds after 1970 in UTC."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+
 
 MESSAGE = pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())])
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from stillwatch.detect.profiles import SAMPLED
+from stillwatch.detect.profiles import SAMPLED, flat_values
 from stillwatch.kernels.writing import SCRIPTS
 
 Ints = npt.NDArray[np.int64]
@@ -84,7 +84,9 @@ def build_population(profiles: pa.Table, accounts: pa.Table | None) -> Populatio
     profiles = profiles.take(pc.sort_indices(profiles.column("account_id"))).combine_chunks()
     account_ids: list[str] = profiles.column("account_id").to_pylist()
     listed = _align(accounts, profiles.column("account_id"))
-    sample = {name: _flat(profiles, f"rows_{name}") for name in SAMPLED} | {"row_id": _flat(profiles, "rows")}
+    sample = {name: flat_values(profiles, f"rows_{name}") for name in SAMPLED} | {
+        "row_id": flat_values(profiles, "rows")
+    }
     offsets = np.zeros(len(account_ids) + 1, np.int64)
     np.cumsum(profiles.column("rows").combine_chunks().value_lengths().to_numpy(), out=offsets[1:])
     script = _main_script(offsets, sample["script"])
@@ -184,8 +186,3 @@ def _align(accounts: pa.Table | None, account_ids: pa.ChunkedArray) -> pa.Table:
         return pa.table({"account_id": account_ids})
     at = pc.index_in(account_ids, value_set=accounts.column("account_id").combine_chunks())
     return accounts.take(at).set_column(accounts.column_names.index("account_id"), "account_id", account_ids)
-
-
-def _flat(table: pa.Table, name: str) -> Keys:
-    flat: Keys = table.column(name).combine_chunks().flatten().to_numpy()
-    return flat

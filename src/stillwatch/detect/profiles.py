@@ -100,18 +100,18 @@ def merge_profiles(parts: Sequence[pa.Table]) -> pa.Table:
     columns["first_ts"] = pa.array(_reduce(np.minimum, whole.column("first_ts").to_numpy()[order], starts))
     columns["last_ts"] = pa.array(_reduce(np.maximum, whole.column("last_ts").to_numpy()[order], starts))
     for name, width in (("rhythm", HOURS_PER_WEEK), ("input_log2", LOG_BINS), ("output_log2", LOG_BINS)):
-        counts = _flat(whole, name).reshape(-1, width)[order].astype(np.int64)
+        counts = flat_values(whole, name).reshape(-1, width)[order].astype(np.int64)
         columns[name] = _fixed(_reduce(np.add, counts, starts), width)
     owner = np.repeat(group, _lengths(whole, "rows"))
-    row_id = _flat(whole, "rows")
+    row_id = flat_values(whole, "rows")
     rows = _smallest(owner, row_id, ROWS_PER_PROFILE)
     lengths = np.bincount(owner[rows], minlength=len(names))
     columns["rows"] = _lists(row_id[rows], lengths)
     for name in SAMPLED:
-        columns[f"rows_{name}"] = _lists(_flat(whole, f"rows_{name}")[rows], lengths)
+        columns[f"rows_{name}"] = _lists(flat_values(whole, f"rows_{name}")[rows], lengths)
     owner = np.repeat(group, _lengths(whole, "prompts"))
-    counts = _flat(whole, "prompt_counts").astype(np.int64)
-    columns |= _prompt_sample(owner, _flat(whole, "prompts"), counts, len(names))
+    counts = flat_values(whole, "prompt_counts").astype(np.int64)
+    columns |= _prompt_sample(owner, flat_values(whole, "prompts"), counts, len(names))
     return pa.table([columns[name] for name in PROFILES.names], schema=PROFILES)
 
 
@@ -161,7 +161,7 @@ def _lists(values: npt.NDArray[np.generic], lengths: Ints) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
-def _flat(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
+def flat_values(table: pa.Table, name: str) -> npt.NDArray[np.uint64]:
     """All values of a list column, in row order."""
     flat: npt.NDArray[np.uint64] = table.column(name).combine_chunks().flatten().to_numpy()
     return flat

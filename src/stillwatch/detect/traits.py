@@ -101,10 +101,7 @@ class Traits:
         share = self.share.copy()
         share.data[np.repeat(gone, np.diff(share.indptr))] = 0.0
         share.eliminate_zeros()
-        by_account, by_unit = (
-            build_incidence(share, self.alone, self.kind, unit=unit, cohort=population.cohort)
-            for unit in (np.arange(len(population)), population.unit)
-        )
+        by_account, by_unit = _both_ways(population, share, self.alone, self.kind)
         return replace(self, share=share, by_account=by_account, by_unit=by_unit)
 
     @property
@@ -125,7 +122,7 @@ def find_traits(population: Population, *, key: HashKey) -> Traits:
         _account_edges(population, kind, key) if kind.name in _FROM_ACCOUNTS else _sampled_edges(population, kind.name)
         for kind in KINDS
     ]
-    hubs = [_shared_hubs(account, value) for account, value, _ in edges]
+    hubs = [_shared_hubs(value) for _, value, _ in edges]
     kinds = np.repeat(np.arange(len(KINDS)), [len(found) for found in hubs])
     keys = np.concatenate(hubs)
     rows, columns, shares, start = [], [], [], 0
@@ -145,11 +142,17 @@ def find_traits(population: Population, *, key: HashKey) -> Traits:
     )
     tossed = combine([keys, kinds.astype(np.uint64)], key)
     coins = ((tossed[:, None] >> np.arange(SPLITS, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
+    by_account, by_unit = _both_ways(population, matrix, alone, kinds)
+    return Traits(kinds, keys, coins, matrix, alone, by_account, by_unit)
+
+
+def _both_ways(population: Population, share: csr_matrix, alone: Ints, kind: Ints) -> tuple[Incidence, Incidence]:
+    """Who carries what, counted by account and by paying unit."""
     by_account, by_unit = (
-        build_incidence(matrix, alone, kinds, unit=unit, cohort=population.cohort)
+        build_incidence(share, alone, kind, unit=unit, cohort=population.cohort)
         for unit in (np.arange(len(population)), population.unit)
     )
-    return Traits(kinds, keys, coins, matrix, alone, by_account, by_unit)
+    return by_account, by_unit
 
 
 _FROM_ACCOUNTS = ("payment", "phone", "email", "sign_up")
@@ -189,7 +192,7 @@ def _account_edges(population: Population, kind: Kind, key: HashKey) -> _Edges:
     return known, hashed[known], np.ones(len(known))
 
 
-def _shared_hubs(account: Ints, value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _shared_hubs(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Keys carried by two accounts or more, ascending; each (account, key) occurs once."""
     keys, count = np.unique(value, return_counts=True)
     return keys[count > 1]

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from stillwatch.dossier.activity import Activity
 from stillwatch.evidence.judge import Weighed, detail_json, q_values, shortfalls, verdict
 from stillwatch.evidence.signal import Finding
 from stillwatch.kernels.hashing import key_text
-from stillwatch.records import CAMPAIGNS, EVIDENCE, EVIDENCE_ROWS, EXPLANATIONS, LEADS, MEMBERS, TRAITS
+from stillwatch.records import CAMPAIGNS, EVIDENCE, EVIDENCE_ROWS, EXPLANATIONS, LEADS, MEMBERS, TRAITS, instant
 from stillwatch.settings import Settings
 
 Ints = npt.NDArray[np.int64]
@@ -33,8 +33,6 @@ Q_BITS = 10.0
 
 TRAITS_PER_GROUP = 200
 PICTURED_ACCOUNTS, PICTURED_TRAITS = 60, 30
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +113,8 @@ def _group_row(one: Ruled, not_examined: Sequence[str]) -> dict[str, Any]:
         "n_exchanges": int(population.counter("n_exchanges")[one.core].sum()),
         "input_tokens": int(population.counter("input_tokens")[one.core].sum()),
         "output_tokens": int(population.counter("output_tokens")[one.core].sum()),
-        "first_seen": _instant(int(population.counter("first_ts")[one.core].min())),
-        "last_seen": _instant(int(population.counter("last_ts")[one.core].max())),
+        "first_seen": instant(int(population.counter("first_ts")[one.core].min())),
+        "last_seen": instant(int(population.counter("last_ts")[one.core].max())),
         "operator_bits": _bits(weighed.operator_bits),
         "harvest_bits": _bits(weighed.harvest_bits),
         "e_log2": _bits(weighed.e_log2),
@@ -278,10 +276,6 @@ def _edges(population: Population, traits: Traits, one: Ruled) -> list[tuple[str
         (population.account_ids[accounts[row]], keys[column], float(share))
         for row, column, share in zip(shown.row, shown.col, shown.data, strict=True)
     )
-
-
-def _instant(us: int) -> datetime:
-    return EPOCH + timedelta(microseconds=us)
 
 
 def _bits(value: float) -> float:

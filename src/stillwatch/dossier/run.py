@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stillwatch.allowlist import Excused
@@ -13,13 +12,11 @@ from stillwatch.detect.population import Population
 from stillwatch.detect.traits import KINDS
 from stillwatch.ingest.source import Source
 from stillwatch.keys import RootKey
-from stillwatch.records import SCHEMA_VERSION
+from stillwatch.records import SCHEMA_VERSION, instant
 from stillwatch.settings import Settings
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the step, what is done of it and all of it; 0 of 0 when a step begins."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +65,8 @@ def describe_run(
         "too_few_to_tell": len(population) < settings.scan.n_min_population,
         "licences_not_applied": [{"entry": str(entry), "reason": reason} for entry, reason in looked_at.excused.lapsed],
         "period": {
-            "first": _iso(int(population.counter("first_ts").min())),
-            "last": _iso(int(population.counter("last_ts").max())),
+            "first": instant(int(population.counter("first_ts").min())).isoformat(),
+            "last": instant(int(population.counter("last_ts").max())).isoformat(),
         },
         "rejects": rejects,
         "notes": looked_at.source.notes(),
@@ -94,10 +91,6 @@ def _input(looked_at: LookedAt) -> dict[str, Any]:
         "since": None if asked["since"] is None else asked["since"].isoformat(),
         "until": None if asked["until"] is None else asked["until"].isoformat(),
     }
-
-
-def _iso(us: int) -> str:
-    return (EPOCH + timedelta(microseconds=us)).isoformat()
 
 
 class Steps:

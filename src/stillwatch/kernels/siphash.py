@@ -50,13 +50,6 @@ def load(data: Bytes, at: U) -> U:
 
 
 @jit
-def store(data: Bytes, at: U, word: U) -> None:
-    """Write a word, little-endian, to `data[at:at + 8]`; the caller keeps inside the array."""
-    for i in range(8):
-        data[at + U(i)] = word >> (U(8) * U(i)) & _ONES
-
-
-@jit
 def _rest(data: Bytes, start: U, at: U, stop: U) -> U:
     if at == stop:
         return U(0)
