@@ -196,11 +196,14 @@ def test_nested_lists_and_numbers_hash_too() -> None:
 
 
 def test_combine_keeps_columns_apart() -> None:
-    """The hash of a row depends on every column and on their order, and is never 0."""
+    """The hash of a row depends on every column and on their order, and is never 0; None is a column of zeros."""
     a, b = (np.array(values, np.uint64) for values in ([1, 2, 0], [2, 1, 0]))
     rows = combine([a, b], KEY)
-    assert rows.tolist() == [siphash(pair.tobytes(), KEY, c=1, d=3) for pair in np.column_stack([a, b])]
+    secrets = [siphash(place.to_bytes(8, "little"), KEY, c=1, d=3) | 1 for place in range(2)]
+    sums = [(x * secrets[0] + y * secrets[1]) % 2**64 for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    assert rows.tolist() == [siphash(total.to_bytes(8, "little"), KEY, c=1, d=3) for total in sums]
     assert combine([b, a], KEY).tolist() == [rows[1], rows[0], rows[2]]
+    assert combine([None, a, None], KEY).tolist() == combine([0 * a, a, 0 * a], KEY).tolist() != rows.tolist()
     assert (rows != 0).all()
     assert combine([a[:0], b[:0]], KEY).shape == (0,)
     with pytest.raises(InputError, match="no column"):

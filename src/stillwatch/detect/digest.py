@@ -62,13 +62,15 @@ def digest(batch: pa.RecordBatch, *, keys: RowKeys) -> pa.RecordBatch:
     def template(name: str, n_words: int) -> tuple[UInt64s, UInt64s]:
         if name not in column:
             return nothing, nothing
+        values = column[name]
         # Agents and system prompts repeat within a batch; prompts do not.
-        values = column[name] if name == "prompt" else column[name].dictionary_encode()
+        if name != "prompt" and not pa.types.is_dictionary(values.type):
+            values = values.dictionary_encode()
         return skeleton_keys(values, keys.value, n_words=n_words)
 
     head, tail = template("prompt", TEMPLATE_WORDS)
     agent, tls = template("user_agent", CLIENT_WORDS)[0], hashed.get("tls_fingerprint", nothing)
-    content = [hashed.get(name, nothing) for name in EXCHANGES.names if name != "exchange_id"]
+    content = [hashed.get(name) for name in EXCHANGES.names if name != "exchange_id"]
     facts: dict[str, pa.Array | npt.NDArray[np.generic]] = {
         "account": hashed["account_id"],
         "account_id": column["account_id"].cast(pa.string()),

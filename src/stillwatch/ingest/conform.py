@@ -75,10 +75,11 @@ class Fates:
 def conform(cells: Mapping[str, Cells], *, columns: Sequence[str], window: Window, tally: Tally) -> pa.RecordBatch:
     """The canonical batch of raw columns, which hold `account_id` and `ts`; columns they lack are null.
 
-    Adds to `tally`: delivered, outside and rejected rows sum to the rows given. Cost: linear.
+    A dictionary of sound texts stays one, so that each is checked, hashed and shingled once. Adds to `tally`:
+    delivered, outside and rejected rows sum to the rows given. Cost: linear.
     """
     times = cast_times(cells["ts"], "ts", tally.notes)
-    account, unreadable = cast(cells["account_id"], pa.string(), "account_id", tally.notes)
+    account, unreadable = _cast(cells["account_id"], "account_id", tally.notes)
     fates = Fates(np.ones(len(account), np.bool_))
     fates.claim("ts_missing", times.missing)
     fates.claim("ts_not_a_time", ~times.valid)
@@ -93,14 +94,14 @@ def conform(cells: Mapping[str, Cells], *, columns: Sequence[str], window: Windo
     out = {"account_id": account, "ts": pa.array(times.us).cast(TIMESTAMP)}
     for name in columns:
         if name in cells and name not in out:
-            out[name], spoilt = cast(cells[name], EXCHANGES.field(name).type, name, tally.notes)
+            out[name], spoilt = _cast(cells[name], name, tally.notes)
             tally.notes[f"{name}_unreadable"] += int(np.count_nonzero(spoilt))
     if "messages" in cells:
         _derive(out, cells["messages"], columns)
-    schema = pa.schema([EXCHANGES.field(name) for name in columns])
-    batch = pa.record_batch(
-        [out.get(field.name, pa.nulls(len(account), field.type)) for field in schema], schema=schema
-    )
+    nothing = {name: pa.nulls(len(account), EXCHANGES.field(name).type) for name in columns if name not in out}
+    arrays = [(out | nothing)[name] for name in columns]
+    fields = [EXCHANGES.field(name).with_type(array.type) for name, array in zip(columns, arrays, strict=True)]
+    batch = pa.record_batch(arrays, schema=pa.schema(fields))
     if not fates.kept.all():
         batch = batch.filter(pa.array(fates.kept))
     tally.n_rows += batch.num_rows
@@ -108,8 +109,20 @@ def conform(cells: Mapping[str, Cells], *, columns: Sequence[str], window: Windo
     return batch
 
 
+def _cast(cells: Cells, name: str, notes: Counter[str]) -> tuple[pa.Array, Bools]:
+    kind = EXCHANGES.field(name).type
+    if kind == pa.string() and isinstance(cells, pa.DictionaryArray):
+        entries, spoilt = cast(cells.dictionary, kind, name, Counter())
+        # A spoilt entry counts once per row that shows it.
+        if not spoilt.any() and entries.null_count == 0 and entries.equals(cells.dictionary):
+            return cells, np.zeros(len(cells), np.bool_)
+    return cast(cells, kind, name, notes)
+
+
 def blank(text: pa.Array) -> Bools:
     """Rows that are null, empty or nothing but white space."""
+    if isinstance(text, pa.DictionaryArray):
+        return np.asarray(pa.array(blank(text.dictionary)).take(text.indices).fill_null(True))
     empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
     return np.asarray(empty.fill_null(True))
 
@@ -119,7 +132,7 @@ def _derive(out: dict[str, pa.Array], messages: Cells, columns: Sequence[str]) -
     chat = out["messages"] if "messages" in out else cast(messages, CHAT, "messages", Counter())[0]
     for name, turn in zip(DERIVED, (last_user_turn, first_system_turn), strict=True):
         if name in columns:
-            out[name] = pc.coalesce(out[name], turn(chat)) if name in out else turn(chat)
+            out[name] = pc.coalesce(out[name].cast(pa.string()), turn(chat)) if name in out else turn(chat)
 
 
 def last_user_turn(chat: pa.Array) -> pa.Array:

@@ -162,9 +162,11 @@ def _bites(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     sizes = np.zeros(n, np.int64)
     for array in batch.columns:
         if pa.types.is_dictionary(array.type):
-            if len(array.dictionary):
-                lengths = pc.binary_length(array.dictionary).fill_null(0).take(array.indices)
-                sizes += lengths.fill_null(0).to_numpy()
+            lengths = pc.binary_length(array.dictionary).fill_null(0)
+            if (pc.max(array.indices).as_py() or 0) >= max(1, len(lengths)):
+                raise pa.ArrowIndexError("an index lies outside its dictionary")
+            longest = pc.max(lengths).as_py() or 0
+            sizes += longest if longest * n <= BATCH_BYTES else lengths.take(array.indices).fill_null(0).to_numpy()
         elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
             sizes += pc.binary_length(array).fill_null(0).to_numpy()
         else:

@@ -80,7 +80,10 @@ class Source(Protocol):
         until: datetime | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Batches of exactly `columns` (all where None) with since <= ts < until; a column the logs lack is null."""
+        """Batches of exactly `columns` (all where None) with since <= ts < until; a column the logs lack is null.
+
+        Types are those of `records.EXCHANGES`, where texts may come as a dictionary.
+        """
         ...
 
     def prompts(

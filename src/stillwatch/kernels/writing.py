@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stillwatch.kernels.columns import I64, Bytes, is_null, text_spans
+from stillwatch.kernels.columns import I64, U64, Bytes, Spans, by_value, is_null, text_spans
 from stillwatch.kernels.compile import jit
+from stillwatch.kernels.siphash import U
 
 SCRIPTS = (
     "none", "latin", "greek", "cyrillic", "hebrew", "arabic", "indic", "thai", "kana", "han", "hangul", "other",
@@ -28,8 +29,13 @@ def text_scripts(text: pa.Array) -> npt.NDArray[np.uint8]:
     A script other than Latin prevails once it has a third as many letters as Latin, since code and brand names are
     Latin everywhere; any kana makes Han text Japanese.
     """
-    spans = text_spans(text)
-    return np.asarray(_scripts(spans.data, spans.offsets, spans.valid))
+    return by_value(text, lambda values: _scripts(text_spans(values))).astype(np.uint8)
+
+
+@jit
+def _is_latin(byte: int) -> int:
+    lower = byte | 0x20
+    return int((lower >= 97) & (lower <= 122))
 
 
 @jit
@@ -38,7 +44,7 @@ def _lead(data: Bytes, at: int, stop: int) -> int:
     byte = data[at]
     second = data[at + 1] if at + 1 < stop else 0
     if byte < 0x80:
-        return _LATIN if 65 <= byte <= 90 or 97 <= byte <= 122 else 0
+        return _LATIN * _is_latin(byte)
     if byte < 0xC3:
         return 0
     if byte < 0xCE:
@@ -63,29 +69,38 @@ def _lead(data: Bytes, at: int, stop: int) -> int:
 
 
 @jit
-def _scripts(data: Bytes, offsets: I64, valid: Bytes) -> npt.NDArray[np.uint8]:
-    n = len(offsets) - 1
-    result = np.zeros(n, np.uint8)
+def _scripts(spans: Spans) -> U64:
+    data, offsets, valid = spans
+    n = offsets.size - 1
+    result = np.zeros(n, np.uint64)
     seen = np.zeros(12, np.int64)
     for row in range(n):
         if is_null(valid, row):
             continue
-        seen[:] = 0
-        stop = min(offsets[row + 1], offsets[row] + BYTES_READ)
-        at = offsets[row]
-        while at < stop:
-            if data[at] < 0x80 or data[at] >= 0xC0:
-                seen[_lead(data, at, stop)] += 1
-            at += 1
-        if seen[_KANA]:
-            seen[_KANA] += seen[_HAN]
-            seen[_HAN] = 0
-        best = 0
-        for script in range(2, 12):
-            if seen[script] > seen[best] or best == 0:
-                best = script if seen[script] else best
-        if seen[best] * 3 >= seen[_LATIN] and best:
-            result[row] = best
-        elif seen[_LATIN]:
-            result[row] = _LATIN
+        start, stop = offsets[row], min(offsets[row + 1], offsets[row] + BYTES_READ)
+        letters, beyond = 0, 0
+        for at in range(start, stop):
+            byte = data[U(at)]
+            letters += _is_latin(byte)
+            beyond |= byte
+        result[row] = _prevailing(data, start, stop, seen) if beyond >= 0x80 else _LATIN * (letters > 0)
     return result
+
+
+@jit
+def _prevailing(data: Bytes, start: int, stop: int, seen: I64) -> int:
+    """Script of a text that is not all ASCII; `seen` is scratch."""
+    seen[:] = 0
+    for at in range(start, stop):
+        if data[at] < 0x80 or data[at] >= 0xC0:
+            seen[_lead(data, at, stop)] += 1
+    if seen[_KANA]:
+        seen[_KANA] += seen[_HAN]
+        seen[_HAN] = 0
+    best = _GREEK
+    for script in range(_CYRILLIC, _OTHER + 1):
+        if seen[script] > seen[best]:
+            best = script
+    if seen[best] > 0 and seen[best] * 3 >= seen[_LATIN]:
+        return best
+    return _LATIN if seen[_LATIN] else 0
