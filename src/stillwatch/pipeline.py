@@ -10,6 +10,7 @@ Only the first line costs more when there is more traffic; everything after it g
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
@@ -94,14 +95,16 @@ def scan(
         population = build_population(profiles, accounts)
 
         steps.begin("group")
-        traits = find_traits(population, key=keys.value)
-        candidates = find_candidates(population, traits, n_min=settings.scan.n_min_accounts)
+        traits = find_traits(population, key=keys.value, threads=settings.scan.threads)
+        candidates = find_candidates(
+            population, traits, n_min=settings.scan.n_min_accounts, threads=settings.scan.threads
+        )
 
         steps.begin("reread")
         texts = _read_texts(source, request, engine, keys, population, candidates, steps)
 
         steps.begin("weigh")
-        ruled = rule(_weigh_all(population, traits, candidates, texts, keys), settings)
+        ruled = rule(_weigh_all(population, traits, candidates, texts, keys, settings.scan.threads), settings)
 
         steps.begin("report")
         days = _days(shards, population, ruled)
@@ -129,6 +132,8 @@ def _read_facts(source: Source, request: ScanRequest, engine: Engine, keys: RowK
 
 def _without_licensed(allowlist: Allowlist, profiles: pa.Table, accounts: pa.Table | None) -> tuple[Excused, pa.Table]:
     """Licensed distillers leave the population: neither found, nor part of any null."""
+    if not allowlist.entries:
+        return Excused(frozenset(), ()), profiles
     ids = profiles.column("account_id")
     tokens = pc.add(profiles.column("input_tokens"), profiles.column("output_tokens"))
     orgs: dict[str, str | None] = {}
@@ -169,15 +174,21 @@ def _read_texts(
 
 
 def _weigh_all(
-    population: Population, traits: Traits, candidates: Sequence[Candidate], texts: Texts | None, keys: RowKeys
+    population: Population,
+    traits: Traits,
+    candidates: Sequence[Candidate],
+    texts: Texts | None,
+    keys: RowKeys,
+    threads: int,
 ) -> list[Weighed]:
     signals: list[Signal] = [
         IDENTITY, NETWORK_CLIENT, CONTENT, SIGN_UP, WorkTemplates(), Partition(), Elicitation(), Contrast(),
     ]  # fmt: skip
     everybody = np.ones(len(population), bool)
-    reading = read(texts, population, key=keys.value) if texts is not None and len(texts) else None
+    reading = read(texts, population, key=keys.value, threads=threads) if texts is not None and len(texts) else None
     subjects = [Subject(population, traits, one, population.unit, everybody, reading) for one in candidates]
-    return [weigh(subject, signals) for subject in subjects]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(partial(weigh, signals=signals), subjects))
 
 
 def _days(shards: Shards, population: Population, ruled: Sequence[Ruled]) -> pa.Table:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.detect import cells
-from stillwatch.detect.cells import FORMING_FAMILIES, Cells, find_cells, surplus_bits
+from stillwatch.detect.cells import FORMING_FAMILIES, Cells, find_cells, find_meetings, surplus_bits
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import KINDS, Traits
 from tests.detect.making import Crew, town
@@ -66,7 +66,7 @@ def pairs_by_hand(people: Population, traits: Traits) -> dict[tuple[int, int], t
 
 def found_in(traits: Traits) -> Cells:
     """The cells among all hubs that may form groups."""
-    return find_cells(traits, within=traits.forming, n_min=N_MIN)
+    return find_cells(find_meetings(traits, n_min=N_MIN), within=traits.forming, n_min=N_MIN)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -127,7 +127,7 @@ def test_one_organisation_counts_once() -> None:
 def test_nothing_makes_no_cell() -> None:
     """Without hubs to look at there are no cells."""
     _, traits = town(60, seed=6)
-    found = find_cells(traits, within=np.zeros(len(traits), bool), n_min=N_MIN)
+    found = find_cells(find_meetings(traits, n_min=N_MIN), within=np.zeros(len(traits), bool), n_min=N_MIN)
     assert all(len(getattr(found, name)) == 0 for name in ("a", "b", "observed", "expected", "bits"))
 
 

@@ -32,7 +32,10 @@ MOST_CELLS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Surprising cells: hub pairs `a`, `b`, the units that carry both, what the cohorts predicted, and the bits."""
+    """Surprising cells: hub pairs `a`, `b`, the units that carry both, what the cohorts predicted, and the bits.
+
+    Bits are the Chernoff bound on the Poisson upper tail, x log2(x / m) - (x - m) / ln 2.
+    """
 
     a: Ints
     b: Ints
@@ -41,17 +44,37 @@ class Cells:
     bits: Floats
 
 
-def find_cells(traits: Traits, *, within: Mask, n_min: int) -> Cells:
-    """Find the cells among the hubs `within`.
+@dataclass(frozen=True, slots=True)
+class Meetings:
+    """All pairs of hubs of two families that share a unit: which they are, how often they meet and ought to."""
+
+    a: Ints
+    b: Ints
+    observed: Ints
+    expected: Floats
+
+    def standing_out(self, within: Mask, *, n_min: int) -> Cells:
+        """The cells among the hubs `within`: met by `n_min` units or more, and kept by Benjamini & Hochberg (1995).
+
+        A campaign of many templates and many networks makes many cells, each weak; so no fixed bar would do.
+        """
+        both = within[self.a] & within[self.b]
+        at = np.flatnonzero(both & (self.observed >= n_min))
+        observed, expected = self.observed[at], self.expected[at]
+        bits = surplus_bits(observed, expected)
+        ok = stands_out(bits, int(np.count_nonzero(both)))
+        return Cells(self.a[at[ok]], self.b[at[ok]], observed[ok], expected[ok], bits[ok])
+
+
+def find_meetings(traits: Traits, *, n_min: int) -> list[Meetings]:
+    """Count how often the hubs that form groups meet, for each two families.
 
     The expectation is that of a configuration model per cohort (Chung & Lu 2002): n_a n_b sum(d d') / (sum d sum d').
-    Bits are the Chernoff bound on the Poisson upper tail, x log2(x / m) - (x - m) / ln 2; which cells stand out is
-    decided by Benjamini & Hochberg (1995), since a campaign of many templates and many networks makes many cells, each
-    weak. Between two families paying units are counted, so that one organisation's accounts count once; where payment
+    Between two families paying units are counted, so that one organisation's accounts count once; where payment
     itself is one of the two, accounts are.
 
     Args:
-        within: (h,) hubs that may take part. n_min: smallest count that makes a cell.
+        n_min: units that must carry a hub.
 
     Cost: linear in account-hub edges times the hubs one account carries (bounded by `HUBS_PER_ACCOUNT`).
     """
@@ -60,22 +83,24 @@ def find_cells(traits: Traits, *, within: Mask, n_min: int) -> Cells:
         who = traits.incidence(first)
         sides = []
         for family in (first, second):
-            hubs = np.flatnonzero(within & traits.of_family(family) & (who.carriers.sum(axis=1) >= n_min))
+            hubs = np.flatnonzero(traits.forming & traits.of_family(family) & (who.carriers.sum(axis=1) >= n_min))
             sides.append((hubs, who.carried[:, hubs]))
-        found.append(_cells_between(sides[0], sides[1], who.cohort, n_min))
-    cells = Cells(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        found.append(_meetings_between(sides[0], sides[1], who.cohort))
+    return found
+
+
+def find_cells(meetings: list[Meetings], *, within: Mask, n_min: int) -> Cells:
+    """The cells among the hubs `within`, (h,), those of all families together, the strongest `MOST_CELLS`."""
+    found = [one.standing_out(within, n_min=n_min) for one in meetings]
+    cells = Cells(*(np.concatenate([getattr(one, name) for one in found]) for name in Cells.__slots__))
     strongest = np.sort(np.lexsort((cells.b, cells.a, -cells.bits))[:MOST_CELLS])
     return Cells(*(getattr(cells, name)[strongest] for name in Cells.__slots__))
 
 
-def _cells_between(
-    left: tuple[Ints, csr_matrix], right: tuple[Ints, csr_matrix], cohort: Ints, n_min: int
-) -> tuple[Ints, Ints, Ints, Floats, Floats]:
+def _meetings_between(left: tuple[Ints, csr_matrix], right: tuple[Ints, csr_matrix], cohort: Ints) -> Meetings:
     (hubs_a, a), (hubs_b, b) = left, right
     met = (a.T @ b).tocoo()
-    n_looked_at = met.nnz
-    keep = met.data >= n_min
-    row, column, observed = met.row[keep], met.col[keep], met.data[keep].astype(np.int64)
+    row, column = met.row, met.col
     expected = np.zeros(len(row))
     for level in range(int(cohort.max(initial=-1)) + 1):
         inside = cohort == level
@@ -85,9 +110,7 @@ def _cells_between(
         if total:
             n_a, n_b = (np.asarray(part.sum(axis=0)).ravel() for part in (part_a, part_b))
             expected += n_a[row] * n_b[column] * (float(degree_a @ degree_b) / total)
-    bits = surplus_bits(observed, expected)
-    ok = stands_out(bits, n_looked_at)
-    return hubs_a[row[ok]], hubs_b[column[ok]], observed[ok], expected[ok], bits[ok]
+    return Meetings(hubs_a[row], hubs_b[column], met.data.astype(np.int64), expected)
 
 
 def stands_out(bits: Floats, n_looked_at: int) -> Mask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stillwatch.detect.profiles import deduplicate
 
@@ -18,22 +19,14 @@ def count_days(facts: pa.Table, *, accounts: npt.NDArray[np.uint64]) -> pa.Table
 
     Copies count once. All rows of an account must be in one call.
     """
-    account = facts.column("account").to_numpy()
     if not len(accounts):
         return DAYS.empty_table()
     # Copies are looked for among these accounts only: they never span two.
-    facts = deduplicate(facts.filter(pa.array(_among(account, accounts)[1])))
-    at, _ = _among(facts.column("account").to_numpy(), accounts)
+    facts = facts.select(["account", "row_id", "exchange", "ts"])
+    facts = deduplicate(facts.filter(pc.is_in(facts.column("account"), value_set=pa.array(accounts))))
+    at = np.searchsorted(accounts, facts.column("account").to_numpy())
     day = facts.column("ts").to_numpy() // DAY_US
     order = np.lexsort((day, at))
     who, day = at[order], day[order]
     first = np.flatnonzero(np.r_[True, (who[1:] != who[:-1]) | (day[1:] != day[:-1])][: len(who)])
     return pa.table([accounts[who[first]], day[first], np.diff(np.r_[first, len(who)])], schema=DAYS)
-
-
-def _among(
-    account: npt.NDArray[np.uint64], accounts: npt.NDArray[np.uint64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Where each account stands in `accounts`, and whether it does."""
-    at = np.minimum(np.searchsorted(accounts, account), len(accounts) - 1)
-    return at, np.asarray(accounts[at] == account)

@@ -6,14 +6,16 @@ formed on one half is tested by `evidence` on the other; what formed on all is w
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from sknetwork.clustering import Louvain
 
-from stillwatch.detect.cells import FORMING_FAMILIES, Cells, find_cells, surplus_bits
+from stillwatch.detect.cells import FORMING_FAMILIES, Cells, Meetings, find_cells, find_meetings, surplus_bits
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import N_HALVES, Traits
 
@@ -65,20 +67,22 @@ class Candidate:
     halves: tuple[Ints | None, ...]
 
 
-def find_candidates(population: Population, traits: Traits, *, n_min: int) -> list[Candidate]:
+def find_candidates(population: Population, traits: Traits, *, n_min: int, threads: int = 1) -> list[Candidate]:
     """Find the groups worth weighing, largest first.
 
     Args:
-        n_min: accounts below which a group is not weighed.
+        n_min: accounts below which a group is not weighed. threads: sets of hubs that form groups side by side.
 
     Cost: linear in account-hub edges; no pairs of accounts.
     """
-    halves = [
-        form_groups(population, traits, within=traits.forming & traits.half(number), n_min=n_min, rounds=1)
-        for number in range(N_HALVES)
-    ]
+    meetings = find_meetings(traits, n_min=SMALLEST_MEETING)
+    everything, parts = traits.forming, [traits.forming & traits.half(number) for number in range(N_HALVES)]
+    form = partial(form_groups, population, traits, meetings, n_min=n_min)
+    with ThreadPoolExecutor(threads) as pool:
+        whole = pool.submit(form, within=everything, rounds=FORMING_ROUNDS)
+        halves = list(pool.map(lambda within: form(within=within, rounds=1), parts))
     candidates = []
-    for seed in form_groups(population, traits, within=traits.forming, n_min=n_min):
+    for seed in whole.result():
         bits = membership_bits(traits, seed, within=traits.forming & ~explained_away(traits, seed))
         membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
         members = np.flatnonzero(membership >= 0.5)
@@ -89,7 +93,13 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int) -> li
 
 
 def form_groups(
-    population: Population, traits: Traits, *, within: Mask, n_min: int, rounds: int = FORMING_ROUNDS
+    population: Population,
+    traits: Traits,
+    meetings: list[Meetings],
+    *,
+    within: Mask,
+    n_min: int,
+    rounds: int,
 ) -> list[Ints]:
     """Group accounts that share surprising cells of the hubs `within`, then peel and look again.
 
@@ -101,7 +111,8 @@ def form_groups(
     for turn in range(rounds):
         if turn:
             rest = traits.without(population, gone)
-        found = _communities(rest, find_cells(rest, within=within, n_min=SMALLEST_MEETING), n_min)
+            meetings = find_meetings(rest, n_min=SMALLEST_MEETING)
+        found = _communities(rest, find_cells(meetings, within=within, n_min=SMALLEST_MEETING), n_min)
         found = [seed for seed in found if len(np.unique(population.unit[seed])) > 1][:MOST_GROUPS]
         found = [group for group in (_propagate(rest, seed, within) for seed in found) if len(group) >= n_min]
         if not found:
@@ -167,34 +178,44 @@ def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = 
         hubs = np.flatnonzero(own & traits.of_family(family))
         if len(hubs):
             row, column = traits.by_account.edges(hubs)
-            total += np.log2(_carrier_e(row, column, len(hubs), inside, met))
+            total += _carrier_bits(row, column, len(hubs), inside, met)
             if joint:
                 met[row] = True
     return total
 
 
-def _carrier_e(row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask) -> Floats:
-    """One family's e-value of every account, from the edges (account, hub) of the hubs a group made its own.
+def _carrier_bits(row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask) -> Floats:
+    """One family's e-value of every account in bits, from the edges (account, hub) of the hubs a group made its own.
 
     Outsiders' rates are taken apart for accounts that `met` the group.
     """
-    member = inside[row]
-    n_in, n_out = int(inside.sum()), int((~inside).sum())
+    at, place = np.unique(row, return_inverse=True)
+    member, own = inside[row], inside[at]
+    n_in = int(np.count_nonzero(inside))
+    n_out, some_in = len(inside) - n_in, int(np.count_nonzero(own))
+    some_out = len(at) - some_in
     edges_in = np.bincount(column[member], minlength=n_hubs)
     weight = (edges_in[column] - member) / np.maximum(edges_in.sum() - member, 1)
     edges_out = np.bincount(column[~member], minlength=n_hubs)
     rate_out = (edges_out[column] - ~member + HALF) / (n_out - ~member + 1)
-    n_met = int((met & ~inside).sum())
+    n_met = int(np.count_nonzero(met & ~inside))
     edges_met = np.bincount(column[met[row] & ~member], minlength=n_hubs)
     own_met = met[row] & ~member
     rate_met = (edges_met[column] - own_met + SHRINK * rate_out) / (n_met - own_met + SHRINK)
     rate = np.where(met[row], np.maximum(rate_met, rate_out), rate_out)
-    carried = np.bincount(row, weight / rate, minlength=len(inside))
-    some = np.bincount(row, minlength=len(inside)) > 0
-    some_in, some_out = int(some[inside].sum()), int(some[~inside].sum())
-    cover = (some_in - (some & inside) + HALF) / (n_in - inside + 1)
-    none_out = 1.0 - (some_out - (some & ~inside) + HALF) / (n_out - ~inside + 1)
-    return np.asarray(np.where(some, cover * carried, (1.0 - cover) / none_out) + TINY)
+    carried = np.bincount(place, weight / rate, minlength=len(at))
+    cover = (some_in - own + HALF) / (n_in - own + 1)
+    none_in = _lacking(some_in, n_in) / _lacking(some_out, n_out + 1)
+    none_out = _lacking(some_in, n_in + 1) / _lacking(some_out, n_out)
+    bits: Floats = np.full(len(inside), np.log2(none_out + TINY))
+    bits[inside] = np.log2(none_in + TINY)
+    bits[at] = np.log2(cover * carried + TINY)
+    return bits
+
+
+def _lacking(some: int, n: int) -> float:
+    """Rate of those of n who carry none of a group's hubs, kept above 0 where all do and nobody is to be weighed."""
+    return max(1.0 - (some + HALF) / max(n, 1), TINY)
 
 
 def _propagate(traits: Traits, group: Ints, within: Mask) -> Ints:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stillwatch.kernels.ordering import order_by, ranks
 from stillwatch.kernels.sketches import hour_of_week, log2_bins
 from stillwatch.records import HOURS_PER_WEEK, LOG_BINS, PROFILES, PROMPTS_PER_PROFILE, ROWS_PER_PROFILE
 
@@ -33,9 +34,12 @@ def deduplicate(facts: pa.Table) -> pa.Table:
         The kept rows, sorted by account and row id, whatever the order they came in: a row stays if no row before
         it, by row id and then exchange id, has either of its ids. Cost: one sort, a second where exchange ids exist.
     """
+    facts = facts.combine_chunks()
     account, row_id, exchange = (facts.column(name).to_numpy() for name in ("account", "row_id", "exchange"))
-    told = (exchange, exchange == 0) if exchange.any() else ()
-    order = np.lexsort((*told, row_id, account))
+    if exchange.any():
+        order = np.lexsort((exchange, exchange == 0, row_id, account))
+    else:
+        order = order_by(ranks(account), row_id)
     account, row_id, exchange = account[order], row_id[order], exchange[order]
     keep = ~_repeats(account, row_id)
     named = np.flatnonzero(exchange)
@@ -117,14 +121,14 @@ def merge_profiles(parts: Sequence[pa.Table]) -> pa.Table:
 
 def _smallest(group: Ints, key: npt.NDArray[np.uint64], k: int) -> Ints:
     """Positions of the k smallest keys of each group, by group then key."""
-    order = np.lexsort((key, group))
+    order = order_by(group, key)
     sorted_group = group[order]
     rank = np.arange(len(order)) - np.searchsorted(sorted_group, sorted_group)
     return order[rank < k]
 
 
 def _prompt_sample(group: Ints, prompt: npt.NDArray[np.uint64], counts: Ints, n: int) -> dict[str, pa.Array]:
-    order = np.lexsort((prompt, group))
+    order = order_by(group, prompt)
     group, prompt, counts = group[order], prompt[order], counts[order]
     first = np.flatnonzero(np.r_[True, (group[1:] != group[:-1]) | (prompt[1:] != prompt[:-1])][: len(group)])
     total = _reduce(np.add, counts, first)

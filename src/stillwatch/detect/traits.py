@@ -6,6 +6,7 @@ nothing in this package ever builds a pair of accounts.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.sparse import csr_matrix
 from stillwatch.detect.incidence import Incidence, build_incidence
 from stillwatch.detect.population import Population
 from stillwatch.kernels.hashing import HashKey, combine, hash_strings
+from stillwatch.kernels.ordering import order_by
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -86,7 +88,7 @@ class Traits:
 
     def of_family(self, family: str) -> Mask:
         """Which hubs belong to a family."""
-        return np.isin(self.kind, [i for i, kind in enumerate(KINDS) if kind.family == family])
+        return np.array([kind.family == family for kind in KINDS])[self.kind]
 
     def half(self, number: int) -> Mask:
         """Hubs of one of the `N_HALVES` halves; its neighbour (number ^ 1) holds the others."""
@@ -107,21 +109,19 @@ class Traits:
     @property
     def forming(self) -> Mask:
         """Which hubs may form groups."""
-        return np.isin(self.kind, [i for i, kind in enumerate(KINDS) if kind.forms_groups])
+        return np.array([kind.forms_groups for kind in KINDS])[self.kind]
 
 
-def find_traits(population: Population, *, key: HashKey) -> Traits:
+def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Traits:
     """Find the hubs of a population.
 
     Args:
-        key: keys account columns into hubs and tosses the coins of each hub.
+        key: keys account columns into hubs and tosses the coins of each hub. threads: kinds looked at side by side.
 
     Cost: linear in sampled rows; memory by accounts, at most `HUBS_PER_ACCOUNT` edges per account and kind.
     """
-    edges = [
-        _account_edges(population, kind, key) if kind.name in _FROM_ACCOUNTS else _sampled_edges(population, kind.name)
-        for kind in KINDS
-    ]
+    with ThreadPoolExecutor(threads) as pool:
+        edges = list(pool.map(lambda kind: _edges(population, kind, key), KINDS))
     hubs = [_shared_hubs(value) for _, value, _ in edges]
     kinds = np.repeat(np.arange(len(KINDS)), [len(found) for found in hubs])
     keys = np.concatenate(hubs)
@@ -160,21 +160,29 @@ _FROM_ACCOUNTS = ("payment", "phone", "email", "sign_up")
 _Edges = tuple[Ints, npt.NDArray[np.uint64], npt.NDArray[np.float64]]
 
 
+def _edges(population: Population, kind: Kind, key: HashKey) -> _Edges:
+    if kind.name in _FROM_ACCOUNTS:
+        return _account_edges(population, kind, key)
+    return _sampled_edges(population, kind.name)
+
+
 def _sampled_edges(population: Population, name: str) -> _Edges:
     """Hubs of one kind in the sampled exchanges, with the share of the account's exchanges that show them."""
     value = population.sample[name]
     owner = np.repeat(np.arange(len(population)), population.sampled)
     told = np.flatnonzero(value)
     owner, value = owner[told], value[told]
-    order = np.lexsort((value, owner))
+    order = order_by(owner, value)
     owner, value = owner[order], value[order]
     first = np.flatnonzero(np.r_[True, (owner[1:] != owner[:-1]) | (value[1:] != value[:-1])][: len(owner)])
     count = np.diff(np.r_[first, len(owner)])
     owner, value = owner[first], value[first]
     share = count / population.sampled[owner]
-    order = np.lexsort((value, -count, owner))
-    rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
-    kept = np.sort(order[(rank < HUBS_PER_ACCOUNT) & (share[order] >= SMALLEST_SHARE)])
+    kept = np.flatnonzero(share >= SMALLEST_SHARE)
+    many = kept[np.bincount(owner[kept], minlength=len(population))[owner[kept]] > HUBS_PER_ACCOUNT]
+    ranked = many[np.lexsort((value[many], -count[many], owner[many]))]
+    rank = np.arange(len(ranked)) - np.searchsorted(owner[ranked], owner[ranked])
+    kept = np.setdiff1d(kept, ranked[rank >= HUBS_PER_ACCOUNT], assume_unique=True)
     return owner[kept], value[kept], share[kept]
 
 

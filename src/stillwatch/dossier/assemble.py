@@ -191,20 +191,19 @@ def _evidence_row(one: Ruled, finding: Finding, fingerprint: str) -> dict[str, A
 def _row_samples(one: Ruled, finding: Finding, fingerprint: str) -> Iterable[dict[str, Any]]:
     """The sampled exchanges of members that show what the finding rests on."""
     population = one.weighed.subject.population
-    sample = population.sample
-    owner = np.repeat(np.arange(len(population)), population.sampled)
-    inside = np.zeros(len(population), bool)
-    inside[one.core] = True
-    shown = np.zeros(len(owner), bool)
+    sample, lengths = population.sample, population.sampled[one.core]
+    owner = np.repeat(one.core, lengths)
+    ends = np.cumsum(lengths)
+    rows = np.arange(len(owner)) + np.repeat(population.offsets[one.core] - ends + lengths, lengths)
     in_rows = [(kind, keys) for kind, keys in finding.shows if kind in sample]
-    for kind, keys in in_rows:
-        shown |= np.isin(sample[kind], keys)
-    rows = np.flatnonzero(inside[owner] & (shown if in_rows else True))
+    if in_rows:
+        shown = np.logical_or.reduce([np.isin(sample[kind][rows], keys) for kind, keys in in_rows])
+        owner, rows = owner[shown], rows[shown]
     row_id = sample["row_id"][rows]
     for at in np.argsort(row_id, kind="stable")[:ROWS_PER_EVIDENCE]:
         yield {
             "evidence_id": _evidence_id(one, finding, fingerprint),
-            "account_id": population.account_ids[owner[rows[at]]],
+            "account_id": population.account_ids[owner[at]],
             "row_id": key_text(int(row_id[at])),
             "role": "shows" if in_rows else "member",
             "n_total": len(rows),

@@ -199,16 +199,6 @@ def carriers_of_tool(subject: Subject) -> Mask:
     return np.asarray(carried[:, tool].todense()).ravel() > 0
 
 
-def people_of_place(subject: Subject) -> Mask:
-    """Accounts seen in any network the group made its own; everybody if it has none."""
-    own = _own_networks(subject)
-    if not len(own):
-        return everybody(subject)
-    seen = np.asarray(subject.traits.share[:, own].sum(axis=1)).ravel() > 0
-    seen[subject.candidate.members] = True
-    return seen
-
-
 HYPOTHESES = (
     Hypothesis(
         "one_organisation",
@@ -228,7 +218,7 @@ HYPOTHESES = (
         "shared_network",
         "the accounts sit behind one campus, office, VPN or cloud egress and do there what people there do",
         ("several_fleets", "elicitation_by_task"),
-        people_of_place,
+        everybody,
         "ordinary accounts behind the same networks that ask for the same things and share the same cards",
     ),
     Hypothesis(
@@ -256,13 +246,19 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
     most one bit; signals of different families multiply because the hypothesis names no cause for both.
     """
     margins = []
+    known: dict[str, Finding | None] = dict(found)
     for hypothesis in HYPOTHESES:
         eligible = hypothesis.narrow(subject)
         narrowed = replace(subject, eligible=eligible)
         parts: dict[str, float] = {}
         for name in hypothesis.leaves:
             again = LEFT_OPEN.get(name)
-            finding = again.weigh(narrowed) if again and not (eligible.all() and name in found) else found.get(name)
+            if again and not eligible.all():
+                finding = again.weigh(narrowed)
+            else:
+                if again and name not in known:
+                    known[name] = again.weigh(subject)
+                finding = known.get(name)
             if finding is not None:
                 parts[name] = hedged_bits(finding.e_log2)
         margins.append(Margin(hypothesis, float(sum(parts.values())), parts))

@@ -58,7 +58,13 @@ def cast(cells: Cells, kind: pa.DataType, name: str, notes: Counter[str]) -> tup
             done = None
         if done is not None:
             return done, np.zeros(len(done), np.bool_)
-    return _one_by_one(cells, kind, _BY_NAME.get(name, _BY_TYPE[kind]))
+    read = _BY_NAME.get(name, _BY_TYPE[kind])
+    if array is not None and pa.types.is_string(array.type):
+        distinct = array.dictionary_encode()
+        entries, spoilt = _one_by_one(distinct.dictionary, kind, read)
+        lost = pa.array(spoilt).take(distinct.indices).fill_null(False)
+        return entries.take(distinct.indices), lost.to_numpy(zero_copy_only=False)
+    return _one_by_one(cells, kind, read)
 
 
 def cast_times(cells: Cells, name: str, notes: Counter[str]) -> Times:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillwatch.ingest.discover import LogFile
-from stillwatch.ingest.raw import BATCH_ROWS
+
+_ROWS_AT_ONCE = 16_384
 
 _QUERY = """
 select {account} as account_id, {prompt} as prompt from read_parquet(?)
@@ -34,12 +35,20 @@ def can_filter(file: LogFile, sources: Mapping[str, str]) -> bool:
     return sources["account_id"] in text and sources["prompt"] in text
 
 
-def read_filtered(
-    file: LogFile, sources: Mapping[str, str], accounts: pa.Array, *, threads: int
-) -> Iterator[pa.RecordBatch]:
-    """Batches of `account_id` and `prompt` of the accounts named; raises duckdb.Error where DuckDB cannot read them."""
-    account, prompt = ('"' + sources[name].replace('"', '""') + '"' for name in ("account_id", "prompt"))
-    with duckdb.connect(config={"threads": threads}) as connection:
-        connection.register("wanted", pa.table({"account_id": accounts}))
+class FilteredReader:
+    """One DuckDB connection that knows the accounts named; one thread, so that others can weigh what it has read."""
+
+    def __init__(self, accounts: pa.Array) -> None:
+        self._connection = duckdb.connect(config={"threads": 1})
+        self._connection.register("wanted", pa.table({"account_id": accounts}))
+
+    def read(self, file: LogFile, sources: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
+        """Batches of `account_id` and `prompt` of the accounts; raises duckdb.Error where DuckDB cannot read them."""
+        account, prompt = ('"' + sources[name].replace('"', '""') + '"' for name in ("account_id", "prompt"))
         query = _QUERY.format(account=account, prompt=prompt)
-        yield from connection.sql(query, params=[glob.escape(str(file.path.absolute()))]).to_arrow_reader(BATCH_ROWS)
+        path = glob.escape(str(file.path.absolute()))
+        yield from self._connection.sql(query, params=[path]).to_arrow_reader(_ROWS_AT_ONCE)
+
+    def close(self) -> None:
+        """Give back the connection."""
+        self._connection.close()

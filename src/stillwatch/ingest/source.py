@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from stillwatch.errors import InputError
 from stillwatch.ingest.conform import DERIVED, Tally, Window, conform
 from stillwatch.ingest.discover import find_files
 from stillwatch.ingest.files import OpenFile, open_file, read_file
-from stillwatch.ingest.filtered import can_filter, read_filtered
+from stillwatch.ingest.filtered import FilteredReader, can_filter
 from stillwatch.ingest.fingerprint import Fingerprints
 from stillwatch.ingest.names import EXCHANGE_ALIASES, check_mapping, listing
 from stillwatch.ingest.times import as_us
@@ -238,18 +239,19 @@ class LogSource:
         """See Source; filtered while reading where DuckDB can, and read whole where it cannot."""
         whole, total = [], sum(entry.file.n_bytes for entry in self._opened)
         done = 0
-        for entry in self._opened:
-            try:
-                if not can_filter(entry.file, entry.names.sources):
+        with closing(FilteredReader(accounts)) as reader:
+            for entry in self._opened:
+                try:
+                    if not can_filter(entry.file, entry.names.sources):
+                        whole.append(entry)
+                        continue
+                    yield from reader.read(entry.file, entry.names.sources)
+                except duckdb.Error:
                     whole.append(entry)
                     continue
-                yield from read_filtered(entry.file, entry.names.sources, accounts, threads=self._threads)
-            except duckdb.Error:
-                whole.append(entry)
-                continue
-            done += entry.file.n_bytes
-            if on_progress:
-                on_progress(done, total)
+                done += entry.file.n_bytes
+                if on_progress:
+                    on_progress(done, total)
         rest = LogSource(whole, skipped=(), empty=(), latest=self._latest, threads=self._threads)
         yield from rest.batches(columns=["account_id", "prompt"], since=since, until=until, on_progress=on_progress)
 
