@@ -95,16 +95,15 @@ def scan(
         population = build_population(profiles, accounts)
 
         steps.begin("group")
-        traits = find_traits(population, key=keys.value, threads=settings.scan.threads)
-        candidates = find_candidates(
-            population, traits, n_min=settings.scan.n_min_accounts, threads=settings.scan.threads
-        )
+        threads = settings.scan.threads
+        traits = find_traits(population, key=keys.value, threads=threads)
+        candidates = find_candidates(population, traits, n_min=settings.scan.n_min_accounts, threads=threads)
 
         steps.begin("reread")
         texts = _read_texts(source, request, engine, keys, population, candidates, steps)
 
         steps.begin("weigh")
-        ruled = rule(_weigh_all(population, traits, candidates, texts, keys, settings.scan.threads), settings)
+        ruled = rule(_weigh_all(population, traits, candidates, texts, keys, threads), settings)
 
         steps.begin("report")
         days = _days(shards, population, ruled)
