@@ -33,7 +33,7 @@ def key(keys: KeyRing, account: str | None = None) -> MarkKey:
 
 def mark(keys: KeyRing, scheme: Scheme, account: str = "ann") -> Mark:
     """A mark with the provider's key and, where the scheme has that level, the account's."""
-    cut = {level: key(keys, account if level == "account" else None) for level in scheme.levels()}
+    cut = {level: key(keys, account if level == "account" else None).secret for level in scheme.levels()}
     return Mark(scheme=scheme, keys=cut, routing=keys.routing(epoch="1"))
 
 

@@ -165,7 +165,7 @@ def test_a_split_is_read_as_written() -> None:
 def test_a_mark_has_the_keys_its_scheme_names(ring: KeyRing) -> None:
     """A missing or a superfluous key is refused before anything is marked."""
     with pytest.raises(SettingsError, match="one key for each level"):
-        Mark(scheme=Scheme(split=SPLIT), keys={"provider": making.key(ring)}, routing=ring.routing(epoch="1"))
+        Mark(scheme=Scheme(split=SPLIT), keys={"provider": making.key(ring).secret}, routing=ring.routing(epoch="1"))
 
 
 def test_shares_are_kept(ring: KeyRing) -> None:

@@ -32,7 +32,7 @@ def test_every_name_on_the_path_changes_the_key(ring: KeyRing) -> None:
     ]  # fmt: skip
     keys = ring.for_detection(labels, because="test", now=NOW)
     assert len({key.key_id for key in keys}) == len(labels)
-    assert len(np.unique(key_words(keys), axis=0)) == len(labels)
+    assert len(np.unique(key_words([key.secret for key in keys]), axis=0)) == len(labels)
 
 
 def test_the_same_label_gives_the_same_key_under_one_root_only(ring: KeyRing, tmp_path: Path) -> None:
@@ -99,6 +99,6 @@ def test_decoys_and_routing_are_keys_of_their_own(ring: KeyRing) -> None:
     assert decoys.shape == (100, 2) and len(np.unique(decoys, axis=0)) == 100
     assert np.array_equal(decoys[:10], ring.decoys(10, epoch="1"))
     assert not np.array_equal(decoys[:10], ring.decoys(10, epoch="2"))
-    provider = key_words([ring.for_embedding(Label("1"), now=NOW), ring.routing(epoch="1")])
+    provider = key_words([ring.for_embedding(Label("1"), now=NOW).secret, ring.routing(epoch="1")])
     assert len(np.unique(np.concatenate([decoys, provider]), axis=0)) == 102
-    assert len(ring.seal()) == 64 and ring.decoys(0, epoch="1").shape == (0, 2)
+    assert len(ring.seal()) == 32 and ring.decoys(0, epoch="1").shape == (0, 2)

@@ -21,6 +21,7 @@ from stillwatch.errors import InputError
 from stillwatch.kernels.columns import U64
 from stillwatch.kernels.evalues import conformal_p
 from stillwatch.kernels.prf import green_counts, gumbel_sums
+from stillwatch.keys import Secret
 from stillwatch.watermark.grams import Grams
 from stillwatch.watermark.keys import MarkKey, key_words
 from stillwatch.watermark.schemes import Scheme
@@ -82,7 +83,7 @@ def detect(
     keys: Sequence[MarkKey],
     *,
     scheme: Scheme,
-    routing: MarkKey,
+    routing: Secret,
     decoys: U64,
     alpha: float = 0.001,
     threads: int = 2,
@@ -175,13 +176,14 @@ def _tests(
     suspect: Suspect, keys: list[MarkKey], scheme: Scheme, decoys: U64, threads: int, step: Callable[[], None]
 ) -> list[Finding]:
     n = len(suspect.grams)
-    every = np.concatenate([key_words(keys), decoys])
+    words = key_words([key.secret for key in keys])
+    every = np.concatenate([words, decoys])
     scored = scores(suspect.grams, every, scheme=scheme, threads=threads, step=step)
     mine, null = scored[: len(keys)], scored[len(keys) :]
     ranked = conformal_p(mine, null)
     ks = float(kstest(uniform_p(null, n, scheme=scheme, seed=0), "uniform").pvalue) if len(null) and n else None
     base = suspect.base
-    on_base = scores(base, key_words(keys), scheme=scheme, threads=threads) if base is not None else None
+    on_base = scores(base, words, scheme=scheme, threads=threads) if base is not None else None
     found = []
     for at, key in enumerate(keys):
         score = float(mine[at])

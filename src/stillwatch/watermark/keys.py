@@ -89,20 +89,23 @@ class KeyRing:
         """Keys to look for in texts; `because` says in a few words why, for the journal. One entry for all."""
         return self._handed_out(labels, "detect", because, now)
 
+    def reveal(self, key_ids: Sequence[str], *, because: str, now: datetime) -> None:
+        """Journal that somebody is told whom these keys belong to; called before they are."""
+        self._journal.append("reveal", {"because": because, "key_ids": list(key_ids)}, now)
+
     def decoys(self, n: int, *, epoch: str) -> U64:
         """n keys (n, 2) that nothing was ever marked with: the null, measured on the very text under test."""
         top = _step(self._subkey(), "decoys", epoch)
         cut = [_step(top, "decoy", str(at))[:N_MARK_KEY_BYTES] for at in range(n)]
         return np.frombuffer(b"".join(cut), "<u8").astype(np.uint64).reshape(n, 2)
 
-    def routing(self, *, epoch: str) -> MarkKey:
+    def routing(self, *, epoch: str) -> Secret:
         """The key that says which level a window is marked at; it carries no mark itself."""
-        return MarkKey(Label(epoch), Secret(_step(self._subkey(), "routing", epoch)[:N_MARK_KEY_BYTES]))
+        return Secret(_step(self._subkey(), "routing", epoch)[:N_MARK_KEY_BYTES])
 
     def seal(self) -> Secret:
-        """The key of 64 bytes under which a gate hands marks to an engine."""
-        top = self._subkey()
-        return Secret(_step(top, "seal", "1") + _step(top, "seal", "2"))
+        """The key of 32 bytes under which a gate hands marks to an engine; it opens tickets and cuts no key."""
+        return Secret(_step(self._subkey(), "seal", ""))
 
     def _handed_out(self, labels: Sequence[Label], use: str, because: str, now: datetime) -> list[MarkKey]:
         keys = [MarkKey(label, Secret(self._cut(label))) for label in labels]
@@ -129,9 +132,9 @@ class KeyRing:
         return self._root.subkey("marks").reveal()
 
 
-def key_words(keys: Sequence[MarkKey]) -> U64:
+def key_words(keys: Sequence[Secret]) -> U64:
     """The keys as the words (n, 2) that kernels read."""
-    joined = b"".join(key.secret.reveal() for key in keys)
+    joined = b"".join(key.reveal() for key in keys)
     return np.frombuffer(joined, "<u8").astype(np.uint64).reshape(len(keys), 2)
 
 

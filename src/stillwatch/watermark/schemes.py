@@ -13,7 +13,7 @@ where q is a student's next-token law and L the mass of green tokens under it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,7 +22,8 @@ import numpy.typing as npt
 from stillwatch.errors import SettingsError
 from stillwatch.kernels.columns import U64
 from stillwatch.kernels.prf import MAX_WIDTH, seeds, uniforms
-from stillwatch.watermark.keys import MarkKey, key_words
+from stillwatch.keys import Secret
+from stillwatch.watermark.keys import key_words
 
 Name = Literal["gumbel", "kgw", "adfp"]
 LEVELS = ("provider", "campaign", "account")
@@ -61,7 +62,7 @@ class Scheme:
         """The levels that mark, in the order of the split."""
         return [level for level, _ in self.split]
 
-    def level_of(self, words: U64, routing: MarkKey) -> npt.NDArray[np.int64]:
+    def level_of(self, words: U64, routing: Secret) -> npt.NDArray[np.int64]:
         """For each window word (n,), the position in `split` of the level whose key rules it."""
         if len(self.split) == 1:
             return np.zeros(len(words), np.int64)
@@ -89,11 +90,11 @@ def parse_split(text: str) -> tuple[tuple[str, float], ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """All an embedder needs for one answer: the scheme, a key for each level that marks, and the routing key."""
+    """All an embedder needs for one answer, and nothing of whose it is: the scheme, each level's key, the routing."""
 
     scheme: Scheme
-    keys: Mapping[str, MarkKey] = field(repr=False)
-    routing: MarkKey = field(repr=False)
+    keys: Mapping[str, Secret]
+    routing: Secret
 
     def __post_init__(self) -> None:
         if set(self.keys) != set(self.scheme.levels()):
