@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.journal import Journal
-from stillwatch.kernels.prf import uniforms, window_word
+from stillwatch.kernels.prf import seeds, uniforms, window_word
 from stillwatch.keys import RootKey, Secret
 from stillwatch.watermark.grams import Document
-from stillwatch.watermark.keys import KeyRing, Label, MarkKey, Policy
+from stillwatch.watermark.keys import KeyRing, Label, MarkKey, Policy, key_words
 from stillwatch.watermark.schemes import Mark, Scheme
 
 Floats = npt.NDArray[np.float64]
@@ -68,8 +68,9 @@ def written(
 def _drawn(
     one: Mark, window: tuple[int, ...], ids: npt.NDArray[np.int64], logits: Floats, noise: Floats
 ) -> tuple[Floats, Floats]:
-    seed = one.seeds(window_word(np.array([window])))
-    keyed = uniforms(np.repeat(seed, len(ids)), ids)
+    word = window_word(np.array([window]))
+    level = one.scheme.levels()[int(one.scheme.level_of(word, key_words([one.routing])[0])[0])]
+    keyed = uniforms(np.repeat(seeds(word, key_words([one.keys[level]])[0]), len(ids)), ids)
     if one.scheme.name == "gumbel":
         return keyed, np.zeros(len(ids))
     green = keyed < one.scheme.gamma

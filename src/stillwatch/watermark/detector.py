@@ -118,10 +118,11 @@ def detect(
         done += 1
         on_progress(done, total)
 
+    router = key_words([routing])[0]
     found: list[Finding] = []
     for suspect in suspects:
-        layer = scheme.level_of(suspect.grams.windows(), routing)
-        base_layer = scheme.level_of(suspect.base.windows(), routing) if suspect.base else None
+        layer = scheme.level_of(suspect.grams.windows(), router)
+        base_layer = scheme.level_of(suspect.base.windows(), router) if suspect.base else None
         for at, level in enumerate(scheme.levels()):
             mine = [key for key in keys if key.label.level == level]
             if mine:

@@ -23,7 +23,6 @@ from stillwatch.errors import SettingsError
 from stillwatch.kernels.columns import U64
 from stillwatch.kernels.prf import MAX_WIDTH, seeds, uniforms
 from stillwatch.keys import Secret
-from stillwatch.watermark.keys import key_words
 
 Name = Literal["gumbel", "kgw", "adfp"]
 LEVELS = ("provider", "campaign", "account")
@@ -62,11 +61,11 @@ class Scheme:
         """The levels that mark, in the order of the split."""
         return [level for level, _ in self.split]
 
-    def level_of(self, words: U64, routing: Secret) -> npt.NDArray[np.int64]:
-        """For each window word (n,), the position in `split` of the level whose key rules it."""
+    def level_of(self, words: U64, routing: U64) -> npt.NDArray[np.int64]:
+        """For each window word (n,), the place in `split` of the level that rules it; routing keys (2,) or (n, 2)."""
         if len(self.split) == 1:
             return np.zeros(len(words), np.int64)
-        drawn = uniforms(seeds(words, key_words([routing])[0]), np.zeros(len(words), np.int64))
+        drawn = uniforms(seeds(words, routing), np.zeros(len(words), np.int64))
         return np.searchsorted(np.cumsum([share for _, share in self.split])[:-1], drawn, side="right")
 
 
@@ -103,8 +102,3 @@ class Mark:
                 got=", ".join(sorted(self.keys)) or "none",
                 expected=", ".join(self.scheme.levels()),
             )
-
-    def seeds(self, words: U64) -> U64:
-        """The seed of each window word (n,) under the key that rules it."""
-        keys = key_words([self.keys[level] for level in self.scheme.levels()])
-        return seeds(words, keys[self.scheme.level_of(words, self.routing)])
