@@ -86,13 +86,14 @@ def test_a_broken_null_is_no_finding(ring: KeyRing) -> None:
 
 
 def test_the_base_model_decides(ring: KeyRing) -> None:
-    """A mark that the model carried before is not laid at the door of what it learned later."""
+    """A mark that the model carried before is not laid at the door of what it learned later; no control clears none."""
     mark = making.mark(ring, Scheme())
     marked, plain = making.written(mark, seed=7), making.written(None, seed=8)
     clean = judged(ring, mark, suspect(marked, mark.scheme, base=plain))[0]
     carried = judged(ring, mark, suspect(marked, mark.scheme, base=making.written(mark, seed=9)))[0]
     assert clean.verdict == "found" and clean.base_p_log10 is not None and clean.base_p_log10 > -3
     assert carried.verdict == "cannot tell" and carried.base_p_log10 is not None and carried.base_p_log10 < -6
+    assert judged(ring, mark, suspect(marked, mark.scheme, base=[]))[0].verdict == "cannot tell"
 
 
 def test_the_family_is_all_that_was_tested(ring: KeyRing) -> None:

@@ -30,6 +30,8 @@ FOUND = 3
 """Exit status of `--fail-on found` when a mark is found."""
 
 MAX_SHOWN = 20
+WIDTH = 48
+BARS = " ▁▂▃▄▅▆▇█"
 
 KeyFile = Annotated[Path | None, typer.Option(help="Root key file instead of the one in STILLWATCH_HOME.")]
 Epoch = Annotated[str, typer.Option(help="Epoch of the keys; another epoch, other keys.")]
@@ -256,10 +258,23 @@ def _show(found: Sequence[Finding], scheme: Scheme, names: dict[str, dict[str, A
         typer.echo(f"  effect     {one.effect:.4f} a pair, {one.lo:.4f} to {one.hi:.4f}; unmarked {unmarked:g}")
         if one.n_decoys:
             typer.echo(f"  decoys     {one.n_decoys_as_high} of {one.n_decoys:,} unused keys score as high")
+            typer.echo(f"             {_drawn(one)}".rstrip())
         if one.beyond_base_p_log10 is not None and one.base_p_log10 is not None:
             typer.echo(f"  base model {_p(one.base_p_log10)} by itself; beyond it {_p(one.beyond_base_p_log10)}")
     if len(found) > len(shown):
         typer.echo(f"\n{len(found) - len(shown):,} more tests: --json or --out shows all.")
+
+
+def _drawn(one: Finding) -> str:
+    """The scores of the decoys as a row of bars, and where this key stands; empty where they cannot be shown."""
+    if one.decoy_scores is None or not (sys.stdout.encoding or "").lower().startswith("utf"):
+        return ""
+    low, high = min(*one.decoy_scores, one.score), max(*one.decoy_scores, one.score)
+    column = [int((score - low) / ((high - low) or 1) * (WIDTH - 1)) for score in one.decoy_scores]
+    counts = [column.count(at) for at in range(WIDTH)]
+    bars = [BARS[-(-n * (len(BARS) - 1) // max(counts))] for n in counts]
+    bars[int((one.score - low) / ((high - low) or 1) * (WIDTH - 1))] = "●"
+    return f"{''.join(bars)}  ● this key"
 
 
 def _p(log10: float) -> str:

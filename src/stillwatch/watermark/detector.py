@@ -76,6 +76,7 @@ class Finding:
     base_p_log10: float | None = None
     beyond_base_p_log10: float | None = None
     verdict: str = "not found"
+    decoy_scores: Floats | None = None
 
 
 def detect(
@@ -122,12 +123,13 @@ def detect(
     found: list[Finding] = []
     for suspect in suspects:
         layer = scheme.level_of(suspect.grams.windows(), router)
-        base_layer = scheme.level_of(suspect.base.windows(), router) if suspect.base else None
+        control = suspect.base
+        base_layer = scheme.level_of(control.windows(), router) if control is not None else None
         for at, level in enumerate(scheme.levels()):
             mine = [key for key in keys if key.label.level == level]
             if mine:
                 grams = suspect.grams.where(layer == at)
-                base = suspect.base.where(base_layer == at) if suspect.base and base_layer is not None else None
+                base = control.where(base_layer == at) if control is not None and base_layer is not None else None
                 found += _tests(replace(suspect, grams=grams, base=base), mine, scheme, decoys, threads, step)
     return _judged(found, alpha)
 
@@ -195,7 +197,9 @@ def _tests(
         )  # fmt: skip
         if len(null):
             as_high = int((null >= score).sum())
-            finding = replace(finding, n_decoys=len(null), n_decoys_as_high=as_high, decoy_p=float(ranked[at]))
+            finding = replace(
+                finding, n_decoys=len(null), n_decoys_as_high=as_high, decoy_p=float(ranked[at]), decoy_scores=null
+            )
         if base is not None and on_base is not None:
             finding = _against(finding, float(on_base[at]), len(base), scheme)
         found.append(finding)

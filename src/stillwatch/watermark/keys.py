@@ -112,13 +112,8 @@ class KeyRing:
         counts = Counter(label.level for label in labels)
         ids = hashlib.sha256("\n".join(key.key_id for key in keys).encode()).hexdigest()
         shown = [key.key_id for key in keys[:16]]
-        body = {
-            "use": use,
-            "because": because,
-            "keys": dict(sorted(counts.items())),
-            "first_key_ids": shown,
-            "key_ids_sha256": ids,
-        }
+        body = {"use": use, "because": because, "keys": dict(sorted(counts.items())), "first_key_ids": shown}
+        body["key_ids_sha256"] = ids
         self._journal.append("mark_keys", body, now)
         return keys
 

@@ -41,7 +41,7 @@ def evidence_rows(
 
 def plain(finding: Finding, suspect: Suspect) -> dict[str, Any]:
     """A finding as plain values, fit for JSON: the key by its id and level, never by an account's name."""
-    names = (each.name for each in fields(finding) if each.name != "key")
+    names = (each.name for each in fields(finding) if each.name not in ("key", "decoy_scores"))
     values = {name: _rounded(getattr(finding, name)) for name in names}
     grams = suspect.grams
     read = {"n_tokens": grams.n_tokens, "n_repeated": grams.n_repeated, "n_in_prompt": grams.n_in_prompt}
