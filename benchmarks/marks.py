@@ -391,8 +391,9 @@ def cost() -> list[str]:
         "answers under the unmarked law, less its entropy; its noise is a few hundredths, more where answers share "
         "windows. Distinct triples: of tokens, over all answers. The law of `gumbel` is unchanged within an answer and "
         "over keys, but all answers here carry one key: a window that recurs from answer to answer gets the same "
-        "noise, and answers resemble one another more than unmarked ones do. A model that is surer of its words "
-        "carries less mark at the same cost.",
+        "noise, and answers resemble one another. Here the law depends on the last token alone, so that a window all "
+        "but settles the token: the worst case. Keys by account and by epoch spread it. A model that is surer of its "
+        "words carries less mark at the same cost.",
     ]
     return lines
 

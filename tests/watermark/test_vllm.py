@@ -194,6 +194,19 @@ def test_an_engine_without_a_seal_does_not_start(adapter: Any, monkeypatch: pyte
         adapter.MarkProcessor(None, Engine().state())
 
 
+def test_a_window_is_marked_once_in_an_answer(engine: Engine, ring: KeyRing) -> None:
+    """Under gumbel a window the answer had before is left alone, one that only the prompt had is not."""
+    for slot, tokens in enumerate(([7, 8, 9, 7, 8], [7, 8, 9, 8, 7], [3, 4, 7, 5, 8])):
+        engine.admit(slot, [7, 8, 5, 8], params(ring, Scheme(width=2)))
+        engine.tokens[slot, 4:9] = torch.tensor(tokens)
+        engine.total_len[slot] = 9
+    logits, context, where = engine.rows({})
+    before = logits.clone()
+    got = engine.processor.apply(logits, context)
+    touched = {slot: not torch.equal(got[row], before[row]) for row, (slot, _) in enumerate(where)}
+    assert touched == {0: False, 1: True, 2: True}
+
+
 def test_the_prompt_carries_no_mark(engine: Engine, ring: KeyRing) -> None:
     """The first tokens of an answer, whose window would reach into the prompt, are drawn as they come."""
     engine.admit(0, [1, 2, 3, 4], params(ring, Scheme(width=2)))

@@ -26,7 +26,7 @@ from stillwatch.extras import require
 from stillwatch.kernels.columns import I64
 from stillwatch.kernels.prf import Floats
 from stillwatch.keys import RootKey, Secret
-from stillwatch.watermark.marker import N_CANDIDATES, Flags, Marker, had_before
+from stillwatch.watermark.marker import N_CANDIDATES, Flags, Marker
 from stillwatch.watermark.schemes import Mark, Scheme
 from stillwatch.watermark.tickets import open_ticket
 
@@ -58,8 +58,9 @@ class Sampling:
             kept &= np.arange(len(scaled)) < self.top_k
         if not kept[-1]:
             log_total = float(logsumexp(scaled[kept]))
-        before = np.concatenate([[0.0], np.cumsum(np.exp(scaled - log_total) * kept)[:-1]])
-        kept &= (before < self.top_p) | (np.arange(len(scaled)) == 0)
+        if self.top_p < 1:
+            before = np.concatenate([[0.0], np.cumsum(np.exp(scaled - log_total) * kept)[:-1]])
+            kept &= (before < self.top_p) | (np.arange(len(scaled)) == 0)
         return np.where(kept, scaled, -np.inf)
 
 
@@ -113,9 +114,9 @@ class MarkProcessor(LogitsProcessor):  # type: ignore[misc]
         marker = Marker([mark for mark, _ in given])
         seeds = marker.seeds(windows, np.arange(len(rows)))
         at = torch.from_numpy(rows).to(logits.device)
-        mine = logits[at].double()
+        mine = logits[at]
         top = mine.topk(min(N_CANDIDATES, logits.shape[1]))
-        values, ids = top.values.cpu().numpy(), top.indices.cpu().numpy()
+        values, ids = top.values.double().cpu().numpy(), top.indices.cpu().numpy()
         sampling = [one for _, one in given]
         if scheme.name == "gumbel":
             token = marker.choose(_laws(mine, values, sampling), ids, seeds)
@@ -131,33 +132,36 @@ class MarkProcessor(LogitsProcessor):  # type: ignore[misc]
         """The window of each row, and whether it may be marked: inside the answer, and new to it under `gumbel`.
 
         The last token of a row is what was fed to the model there; those before it are the row's own drafts, else the
-        request's history.
+        request's history. All of it is compared on the device; only windows and flags come to the host.
         """
-        device = ctx.input_ids.device
+        device, width = ctx.input_ids.device, scheme.width
         at, slot = torch.from_numpy(rows).to(device), torch.from_numpy(slots).to(device)
-        end = ctx.pos[at].long()
-        length = int(end.max()) + 1
-        history = self._states.all_token_ids.gpu[slot, :length].long()
-        start = self._states.prompt_len.gpu[slot].long()
-        local, fed = ctx.expanded_local_pos[at].long(), ctx.input_ids.long()
+        end, start = ctx.pos[at].long(), self._states.prompt_len.gpu[slot].long()
+        history = self._states.all_token_ids.gpu[slot, : max(int(end.max()) + 1, width)]
         # Draft tokens stand in no history yet: write this request's drafts of the step over it.
+        local, fed = ctx.expanded_local_pos[at].long(), ctx.input_ids.to(history.dtype)
         for back in range(int(local.max()) + 1):
             drawn = local >= back
             history[drawn, end[drawn] - back] = fed[at[drawn] - back]
-        whole, ends, starts = history.cpu().numpy(), end.cpu().numpy(), start.cpu().numpy()
-        windows, active = np.zeros((len(rows), scheme.width), np.int64), np.zeros(len(rows), bool)
-        for row in range(len(rows)):
-            answer = whole[row, starts[row] : ends[row] + 1]
-            if len(answer) >= scheme.width:
-                windows[row] = answer[len(answer) - scheme.width :]
-                repeated = scheme.name == "gumbel" and bool(had_before(answer[None], scheme.width)[0])
-                active[row] = not repeated
-        return windows, active
+        first = end - width + 1
+        offsets = torch.arange(width, device=device)
+        windows = history.gather(1, (first[:, None] + offsets).clamp(min=0))
+        active = first >= start
+        if scheme.name == "gumbel":
+            begins = torch.arange(history.shape[1] - width + 1, device=device)
+            same = (begins >= start[:, None]) & (begins < first[:, None])
+            for offset in range(width):
+                same &= history[:, offset : offset + len(begins)] == windows[:, offset : offset + 1]
+            active &= ~same.any(dim=1)
+        return windows.long().cpu().numpy(), active.cpu().numpy()
 
 
 def _laws(logits: Any, values: Floats, sampling: Sequence[Sampling]) -> Floats:
-    heat = torch.tensor([one.temperature for one in sampling], dtype=logits.dtype, device=logits.device)
-    totals = torch.logsumexp(logits / heat[:, None], dim=1).cpu().numpy()
+    totals = np.zeros(len(sampling))
+    # Only top-p needs the whole vocabulary.
+    if any(one.top_p < 1 for one in sampling):
+        heat = torch.tensor([one.temperature for one in sampling], dtype=logits.dtype, device=logits.device)
+        totals = torch.logsumexp(logits / heat[:, None], dim=1).double().cpu().numpy()
     return np.stack([one.law(row, float(total)) for one, row, total in zip(sampling, values, totals, strict=True)])
 
 
