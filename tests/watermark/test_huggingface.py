@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,12 @@ def ring(tmp_path: Path) -> KeyRing:
 
 
 @pytest.fixture(scope="module")
-def model() -> Any:
+def model() -> Iterator[Any]:
     """A GPT-2 of two layers, its weights random: no text to read, but every step of `generate` is the real one."""
     torch.manual_seed(0)
+    # Two threads on a busy machine spend their time waiting for each other.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     shape = {
         "vocab_size": 800,
         "n_positions": 256,
@@ -46,7 +49,8 @@ def model() -> Any:
     }
     made = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, bos_token_id=0, eos_token_id=None)).eval()
     made.lm_head.weight.data.mul_(40)
-    return made
+    yield made
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

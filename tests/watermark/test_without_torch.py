@@ -53,6 +53,7 @@ except ExtraMissing as error:
     assert "pip install 'stillwatch[marks]'" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_detection_works_without_torch(tmp_path: Path) -> None:
     """The command line tests token ids to the end, and asks for the tokenizer's package only where one is used."""
     np.save(tmp_path / "ids.npy", np.stack([one.tokens for one in making.written(None, seed=1, n_texts=3)]))

@@ -132,7 +132,7 @@ class MarkProcessor(LogitsProcessor):  # type: ignore[misc]
 
     def _candidates(self, scores: Any) -> tuple[Floats, I64]:
         if scores.device.type == "cpu" and scores.dtype == torch.float32:
-            return top_candidates(scores.contiguous().numpy(), self._n_candidates)
+            return top_candidates(scores.detach().contiguous().numpy(), self._n_candidates)
         values, ids = scores.double().topk(min(self._n_candidates, scores.shape[1]))
         return values.cpu().numpy(), ids.cpu().numpy()
 
