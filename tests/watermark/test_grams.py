@@ -59,12 +59,6 @@ def test_a_repeated_text_says_nothing_new() -> None:
     assert len(grams_of([one] * 10, width=2, deduplicate=False)) == 50
 
 
-def test_what_another_corpus_holds_can_be_left_out() -> None:
-    """The pairs of a base model can be taken away."""
-    ours, theirs = grams_of([document([1, 2, 3, 4])], width=1), grams_of([document([9, 2, 3])], width=1)
-    assert pairs(ours.without(theirs)) == {(1, 2), (3, 4)}
-
-
 @pytest.mark.parametrize("token", [-1, 2**21, 2**40])
 def test_token_ids_out_of_range_are_refused(token: int) -> None:
     """A token id that would run into its neighbours is an error, in a text as in a prompt."""

@@ -43,11 +43,6 @@ class Grams:
     def __len__(self) -> int:
         return len(self.packed)
 
-    def without(self, other: Grams) -> Grams:
-        """The pairs that the other corpus does not hold; the counts stay those of this one."""
-        rest = np.setdiff1d(self.packed, other.packed, assume_unique=True)
-        return Grams(rest, self.width, self.n_tokens, self.n_repeated, self.n_in_prompt)
-
     def windows(self) -> U64:
         """The window word of each pair."""
         return self.packed >> _BITS | np.uint64(self.width) << np.uint64(62)

@@ -38,9 +38,6 @@ class Marker:
         self._routing = key_words([mark.routing for mark in some])
         self._keys = np.stack([key_words([mark.keys[level] for mark in some]) for level in self.scheme.levels()])
 
-    def __len__(self) -> int:
-        return len(self.marked)
-
     def seeds(self, windows: I64, rows: I64) -> U64:
         """The seed of each window (n, width) under the key that rules it in its row (n,)."""
         words = window_word(windows)
