@@ -52,6 +52,7 @@ def test_a_mark_is_found_and_told(run: Run) -> None:
     assert ran.code == 3 and ran.out.startswith("1 of 2 tests found a mark.")
     assert "FOUND  provider key" in ran.out and "NOT FOUND  provider key" in ran.out
     assert "0 of 1,000 unused keys score as high" in ran.out
+    assert ran.out.count("would be found") == 1
     marked, plain = (line for line in ran.out.splitlines() if "● this key" in line)
     assert marked.index("●") > plain.index("●") and "█" in marked and "█" in plain
     ran = run("detect", "plain.npy", "--split", SPLIT, "--fail-on", "found")

@@ -8,10 +8,10 @@ import pytest
 from scipy.stats import kstest
 
 from stillwatch.errors import InputError, SettingsError
-from stillwatch.watermark.detector import Finding, Suspect, detect, scores, uniform_p
+from stillwatch.watermark.detector import Finding, Suspect, detect, least_effect, p_log10, scores, uniform_p
 from stillwatch.watermark.grams import Document, grams_of
 from stillwatch.watermark.keys import KeyRing, key_words
-from stillwatch.watermark.schemes import Mark, Scheme, parse_split
+from stillwatch.watermark.schemes import Mark, Name, Scheme, parse_split
 from tests.watermark import making
 
 SPLIT = (("provider", 0.5), ("account", 0.5))
@@ -105,6 +105,21 @@ def test_the_family_is_all_that_was_tested(ring: KeyRing) -> None:
     least = min(found, key=lambda one: one.p_log10)
     assert least.holm_log10 == pytest.approx(min(least.p_log10 + np.log10(62), 0.0))
     assert all(one.p_log10 <= one.bh_log10 <= one.holm_log10 for one in found)
+
+
+@pytest.mark.parametrize("name", ["gumbel", "kgw"])
+def test_what_a_silence_is_worth_is_said(ring: KeyRing, name: Name) -> None:
+    """The least effect found has a p below the bar, one score less has not, and too few pairs could show nothing."""
+    scheme = Scheme(name=name)
+    for n in (20, 500, 100_000):
+        least = least_effect(n, scheme=scheme, bar_log10=-6.0)
+        assert least is not None
+        assert p_log10(round(least * n), n, scheme=scheme) <= -6 < p_log10(round(least * n) - 1, n, scheme=scheme)
+    assert least_effect(0, scheme=scheme, bar_log10=-6.0) is None
+    assert (least_effect(5, scheme=scheme, bar_log10=-6.0) is None) is (name == "kgw")
+    mark = making.mark(ring, scheme)
+    (one,) = judged(ring, mark, suspect(making.written(None, seed=13), scheme))
+    assert one.least_effect is not None and one.effect < one.least_effect
 
 
 def test_threads_change_nothing(ring: KeyRing) -> None:

@@ -256,6 +256,9 @@ def _show(found: Sequence[Finding], scheme: Scheme, names: dict[str, dict[str, A
             continue
         typer.echo(f"  p          {_p(one.p_log10)}; among {len(found):,} tests {_p(one.holm_log10)} (Holm)")
         typer.echo(f"  effect     {one.effect:.4f} a pair, {one.lo:.4f} to {one.hi:.4f}; unmarked {unmarked:g}")
+        if one.verdict == "not found":
+            least = "no effect" if one.least_effect is None else f"one of {one.least_effect:.4f} or more"
+            typer.echo(f"  power      of so many pairs and tests, {least} would be found")
         if one.n_decoys:
             typer.echo(f"  decoys     {one.n_decoys_as_high} of {one.n_decoys:,} unused keys score as high")
             typer.echo(f"             {_drawn(one)}".rstrip())

@@ -75,6 +75,8 @@ class Finding:
     base_n: int | None = None
     base_p_log10: float | None = None
     beyond_base_p_log10: float | None = None
+    least_effect: float | None = None
+    """The smallest effect that would have been found in so many pairs among so many tests: what a silence is worth."""
     verdict: str = "not found"
     decoy_scores: Floats | None = None
 
@@ -131,7 +133,7 @@ def detect(
                 grams = suspect.grams.where(layer == at)
                 base = control.where(base_layer == at) if control is not None and base_layer is not None else None
                 found += _tests(replace(suspect, grams=grams, base=base), mine, scheme, decoys, threads, step)
-    return _judged(found, alpha)
+    return _judged(found, alpha, scheme)
 
 
 def scores(
@@ -168,6 +170,18 @@ def uniform_p(scored: Floats, n: int, *, scheme: Scheme, seed: int) -> Floats:
     above = np.array([10 ** p_log10(score + 1, n, scheme=scheme) if score < n else 0.0 for score in scored])
     spread = np.random.default_rng(seed)
     return np.asarray(above + spread.random(len(p)) * (p - above))
+
+
+def least_effect(n: int, *, scheme: Scheme, bar_log10: float) -> float | None:
+    """The smallest mean score of n pairs whose p is at most the bar; None where no score of so few pairs is."""
+    least, most = (0, n) if scheme.name != "gumbel" else (0, n + int(10 * n**0.5 - 10 * bar_log10) + 10)
+    if n == 0 or p_log10(most, n, scheme=scheme) > bar_log10:
+        return None
+    # Whole scores are fine enough, and for counts all there is.
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (least, middle) if p_log10(middle, n, scheme=scheme) <= bar_log10 else (middle, most)
+    return most / n
 
 
 def _tested(keys: Sequence[MarkKey], level: str, decoys: U64) -> int:
@@ -226,14 +240,18 @@ def _effect(score: float, n: int, scheme: Scheme) -> tuple[float, float, float]:
     return score / n, lo, hi
 
 
-def _judged(found: list[Finding], alpha: float) -> list[Finding]:
+def _judged(found: list[Finding], alpha: float, scheme: Scheme) -> list[Finding]:
     p = [one.p_log10 for one in found]
-    bar = np.log10(alpha)
+    bar = float(np.log10(alpha))
+    alone = bar - float(np.log10(len(found)))
+    least = {n: least_effect(n, scheme=scheme, bar_log10=alone) for n in {one.n for one in found}}
     judged = []
     for one, held, discovered in zip(found, holm(p), benjamini_hochberg(p), strict=True):
         sure = held <= bar and one.n_decoys_as_high == 0
         beyond = one.beyond_base_p_log10 is None or one.beyond_base_p_log10 <= bar
         broken = one.null_ks_p is not None and one.null_ks_p < NULL_KS_MIN
         verdict = "cannot tell" if broken or (sure and not beyond) else "found" if sure else "not found"
-        judged.append(replace(one, holm_log10=float(held), bh_log10=float(discovered), verdict=verdict))
+        judged.append(
+            replace(one, holm_log10=float(held), bh_log10=float(discovered), verdict=verdict, least_effect=least[one.n])
+        )
     return judged
