@@ -75,12 +75,17 @@ def _mute() -> None:
 
 
 def _register() -> None:
+    from stillwatch.cli import mark
     from stillwatch.cli.demo import demo
     from stillwatch.cli.scan import scan
 
     verbs: tuple[Callable[..., None], ...] = (scan, demo)
     for verb in verbs:
         app.command()(_in_our_words()(verb))
+    marks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    for verb in mark.VERBS:
+        marks.command()(_in_our_words()(verb))
+    app.add_typer(marks, name="mark", help="Keys that answers are marked with, and which of them a text carries.")
 
 
 _register()

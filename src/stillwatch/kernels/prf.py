@@ -1,0 +1,142 @@
+"""prf: the keyed pseudorandom numbers behind every mark: one per key, window and token.
+
+A window of `width` tokens is one 64-bit word (`window_word`). Its seed is SipHash-2-4 of that word under a 128-bit key
+(Aumasson and Bernstein 2012, the rounds its authors propose for a PRF), so seeds under two keys have nothing in common,
+however alike the keys are. A token's number is the splitmix64 finaliser (Steele, Lea and Flood 2014) of the seed's
+stream at the token: cheap, and whoever inverts it learns one window's seed and nothing of the key.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatch.kernels.columns import U64, frozen
+from stillwatch.kernels.compile import Word, jit
+from stillwatch.kernels.siphash import Key, U, sip
+
+Floats = npt.NDArray[np.float64]
+
+TOKEN_BITS = 21
+"""Bits of one token id inside a gram: vocabularies of up to two million."""
+
+MAX_WIDTH = 2
+"""Longest window. Marks with wider ones are not inherited by a model trained on them."""
+
+_TOKEN, _WIDTH, _EIGHT = U(TOKEN_BITS), U(62), U(8)
+_LAST = U((1 << TOKEN_BITS) - 1)
+_GAMMA, _MIX1, _MIX2 = U(0x9E3779B97F4A7C15), U(0xBF58476D1CE4E5B9), U(0x94D049BB133111EB)
+_R27, _R30, _R31, _R12 = U(27), U(30), U(31), U(12)
+_HALF, _STEP = 0.5, 2.0**-52
+_PRF_ROUNDS = (2, 4)
+_PRODUCT = 8
+
+
+def window_word(tokens: npt.NDArray[np.int64]) -> U64:
+    """The words of windows (..., width) of token ids below 2 ** TOKEN_BITS, the oldest token first: shape (...)."""
+    word = np.zeros(tokens.shape[:-1], np.uint64)
+    for column in range(tokens.shape[-1]):
+        word = word << _TOKEN | tokens[..., column].astype(np.uint64)
+    return word | U(tokens.shape[-1]) << _WIDTH
+
+
+def seeds(words: U64, keys: U64) -> U64:
+    """The seed of each window word under its own key: words (n,), keys (n, 2) or (2,), result (n,)."""
+    words = np.ascontiguousarray(words)
+    each = np.ascontiguousarray(np.broadcast_to(keys, (len(words), 2)))
+    return _seeds(frozen(words.view(np.uint8)), each)
+
+
+def uniforms(seed: U64, tokens: npt.NDArray[np.int64]) -> Floats:
+    """Numbers in the open interval (0, 1) for seeds (n,) and tokens (n,); never 0 and never 1."""
+    return _uniforms(np.ascontiguousarray(seed), np.ascontiguousarray(tokens.astype(np.uint64)))
+
+
+def gumbel_sums(grams: U64, keys: U64, width: int) -> Floats:
+    """For each key (k, 2), the sum over grams (n,) of -log(1 - u): Gamma(n, 1) for a key the text does not carry.
+
+    Grams are packed as `watermark.grams` packs them, sorted, so that a window's seed is computed once. Cost: about
+    20 ns per gram and key; without the GIL.
+    """
+    return _gumbel_sums(*_scored(grams, keys, width))
+
+
+def green_counts(grams: U64, keys: U64, width: int, gamma: float) -> npt.NDArray[np.int64]:
+    """For each key (k, 2), how many of the grams (n,) are green: Binomial(n, gamma) for a key not in the text."""
+    return _green_counts(*_scored(grams, keys, width), gamma)
+
+
+def _scored(grams: U64, keys: U64, width: int) -> tuple[U64, npt.NDArray[np.uint8], U64]:
+    words = np.ascontiguousarray(grams >> _TOKEN | U(width) << _WIDTH)
+    return np.ascontiguousarray(grams), frozen(words.view(np.uint8)), np.ascontiguousarray(keys)
+
+
+@jit
+def seed_at(words: npt.NDArray[np.uint8], at: int, key: Key) -> U:
+    """The seed of the window word at `words[8 * at:8 * at + 8]`, inside kernels."""
+    start = U(at) * _EIGHT
+    return sip(words, start, start + _EIGHT, key, _PRF_ROUNDS)
+
+
+@jit
+def uniform(seed: U, token: U) -> float:
+    """The number of one token in (0, 1), inside kernels: 52 bits and a half, so that 1 - u is exact as well."""
+    x = seed + (token + U(1)) * _GAMMA
+    x = (x ^ (x >> _R30)) * _MIX1
+    x = (x ^ (x >> _R27)) * _MIX2
+    x = x ^ (x >> _R31)
+    return (float(x >> _R12) + _HALF) * _STEP
+
+
+@jit
+def _seeds(words: npt.NDArray[np.uint8], keys: U64) -> U64:
+    out = np.empty(len(keys), np.uint64)
+    for at in range(len(keys)):
+        out[at] = seed_at(words, at, (keys[at, 0], keys[at, 1]))
+    return out
+
+
+@jit
+def _uniforms(seed: U64, tokens: U64) -> Floats:
+    out = np.empty(len(seed))
+    for at in range(len(seed)):
+        out[at] = uniform(seed[at], tokens[at])
+    return out
+
+
+@jit
+def _gumbel_sums(grams: U64, words: npt.NDArray[np.uint8], keys: U64) -> Floats:
+    out = np.zeros(len(keys))
+    for k in range(len(keys)):
+        key = (keys[k, 0], keys[k, 1])
+        total, product, factors = 0.0, 1.0, 0
+        seed, last = U(0), U(0)
+        for at in range(len(grams)):
+            window: Word = grams[at] >> _TOKEN
+            if at == 0 or window != last:
+                seed, last = seed_at(words, at, key), window
+            product *= 1.0 - uniform(seed, grams[at] & _LAST)
+            factors += 1
+            # The logarithm of a product costs one logarithm; eight factors of at least 2 ** -53 cannot underflow.
+            if factors == _PRODUCT:
+                total -= np.log(product)
+                product, factors = 1.0, 0
+        out[k] = total - np.log(product)
+    return out
+
+
+@jit
+def _green_counts(grams: U64, words: npt.NDArray[np.uint8], keys: U64, gamma: float) -> npt.NDArray[np.int64]:
+    out = np.zeros(len(keys), np.int64)
+    for k in range(len(keys)):
+        key = (keys[k, 0], keys[k, 1])
+        n = 0
+        seed, last = U(0), U(0)
+        for at in range(len(grams)):
+            window: Word = grams[at] >> _TOKEN
+            if at == 0 or window != last:
+                seed, last = seed_at(words, at, key), window
+            if uniform(seed, grams[at] & _LAST) < gamma:
+                n += 1
+        out[k] = n
+    return out

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillwatch.errors import SettingsError
+from stillwatch.watermark.filters import Filter, filtered, merged, read_reply, summarised
+
+WAYS: list[Filter] = list(get_args(Filter))
+
+HELD = [
+    "\n```python\nx =  1\n\n# 2. two\nprint( x )\n```\n", "\n~~~\na\n  b\n~~~\n", "\n$$\nx^2 +  y\n= 3\n$$\n",
+    "\\[ a\n\nb \\]", "\n\\begin{align}\n a &= 4\\\\\n b &= 5\n\\end{align}\n",
+]  # fmt: skip
+SPANS = ["`a  b`", "`x. Y`", "$a_1. B$", "(Smith et al. Nature 2020)", "[12]", "[Lee,\n2019. Science]", "\\(z  . Q\\)"]
+NUMBERS = ["3.14", "-2", "1,000", "- 5", "10^-6", "2/3", "7.", "1e-9"]
+WORDS = [
+    "so",
+    "Then",
+    "we get",
+    "x",
+    "Wait.",
+    "Yes!",
+    "Hm?",
+    "e.g.",
+    "それは。",
+    "- item",
+    "* item",
+    "1. Step",
+    "| a | b |",
+    "> said",
+]
+JOINTS = [" ", "\n", "\n\n", "\n  ", "\n    ", "\t", ". ", "\n\n\n"]
+REASONING = st.lists(
+    st.tuples(st.sampled_from([*HELD, *SPANS, *NUMBERS, *WORDS]), st.sampled_from(JOINTS)), max_size=25
+).map(lambda parts: "".join(part + joint for part, joint in parts))
+ANSWERS = st.one_of(
+    REASONING, st.text(max_size=60), st.sampled_from(["</think>", "<think>no</think>", "    code", "\n\n", ""])
+)
+
+
+@given(REASONING, ANSWERS, st.sampled_from(WAYS), st.sampled_from(["think", "thinking", "reasoning"]))
+def test_the_answer_is_never_touched(reasoning: str, answer: str, how: Filter, tag: str) -> None:
+    """Whatever the filter and the reasoning, all that follows the closing tag leaves byte by byte."""
+    got = filtered(f"<{tag}>{reasoning}</{tag}>{answer}", how)
+    assert got.endswith(answer)
+    if how == "withhold":
+        assert got == answer
+    else:
+        assert got.startswith(f"<{tag}>") and got[: len(got) - len(answer)].endswith(f"</{tag}>")
+
+
+@given(st.text(max_size=200).filter(lambda text: not text.lstrip().startswith("<")), st.sampled_from(WAYS))
+def test_a_reply_without_reasoning_is_all_answer(text: str, how: Filter) -> None:
+    """Nothing is guessed: without the opening tag at its start a reply leaves as it came, tags further on included."""
+    assert filtered(text, how) == text
+    assert filtered(f"Sure. <think>{text}</think>", how) == f"Sure. <think>{text}</think>"
+
+
+@given(REASONING)
+def test_merging_changes_blank_space_only(reasoning: str) -> None:
+    """Words, numbers and citations stay in their order, and code, formulas and brackets stay byte by byte."""
+    got = merged(reasoning)
+    assert got.split() == reasoning.split()
+    for held in (*HELD, *SPANS):
+        assert got.count(held.strip("\n")) == reasoning.count(held.strip("\n"))
+    assert re.findall(r"[-\d.,/^e]*\d", got) == re.findall(r"[-\d.,/^e]*\d", reasoning)
+
+
+@given(REASONING)
+def test_a_summary_is_made_of_whole_sentences(reasoning: str) -> None:
+    """Every line of a summary stands verbatim and in order in the reasoning, and cuts through no code or citation."""
+    summary, at = summarised(reasoning).strip("\n"), 0
+    for line in summary.splitlines():
+        at = reasoning.find(line, at)
+        assert at >= 0
+    for held in HELD:
+        assert held.strip("\n") not in summary
+    for span in SPANS:
+        summary = summary.replace(span, "")
+    assert not set("[](`$") & set(summary)
+
+
+def test_a_summary_says_where_it_began_and_got_to() -> None:
+    """The first sentence, and the last of each paragraph; code, and what stands between, is left out."""
+    reasoning = (
+        "\nLet us see. First we try 7. It fails (Lee et al. Nature 2020. See there).\n\n```\ncode 12\n```\n"
+        "Then 3.5 kg. It works with `a. B`.\n\nSo be it."
+    )
+    assert summarised(reasoning) == (
+        "\nLet us see.\nIt fails (Lee et al. Nature 2020. See there).\nIt works with `a. B`.\nSo be it.\n"
+    )
+    assert summarised("") == summarised("\n```\nonly code\n```") == ""
+
+
+def test_merged_steps_read_as_one() -> None:
+    """Lines of prose are joined; tables, quotations and code keep their lines; signs keep their numbers."""
+    reasoning = "1. Take 10\n\n2. Then\n- 3\n= 7\n| a |\n| b |\n> said\n```\nx\n\ny\n```\nDone\nnow"
+    assert merged(reasoning) == "1. Take 10 2. Then - 3 = 7\n| a |\n| b |\n> said\n```\nx\n\ny\n```\nDone now"
+
+
+def test_a_block_that_is_never_closed_is_reasoning() -> None:
+    """A reply cut off while reasoning has no answer, so nothing of it is shown where reasoning is withheld."""
+    assert filtered("<think>so far", "withhold") == ""
+    assert filtered("<think>so\nfar", "merge") == "<think>so far"
+
+
+def test_the_parts_of_a_reply_are_the_reply() -> None:
+    """Reading a reply loses nothing, and the first closing tag ends the reasoning, even inside code."""
+    text = " \n<thought>a ```\n</thought>\n``` b</thought> c"
+    reply = read_reply(text)
+    assert reply.opening + reply.reasoning + reply.closing + reply.answer == text
+    assert reply.answer == "\n``` b</thought> c"
+
+
+@pytest.mark.parametrize(
+    "part", ["\\[", "$$", "```\n", "`", "\\begin{a}", "[", "(", "$", ". ", "\n", " ", "<think>", ".\n A"]
+)
+def test_hostile_reasoning_takes_linear_time(part: str) -> None:
+    """A hundred thousand openings that never close are read in one go; a quadratic reading would not end in time."""
+    text = "<think>" + part * 100_000
+    for how in WAYS:
+        assert isinstance(filtered(text, how), str)
+
+
+def test_unknown_filters_are_refused() -> None:
+    """A filter of another name is an error that lists those there are."""
+    with pytest.raises(SettingsError, match="withhold"):
+        filtered("<think>a</think>b", "poison")  # type: ignore[arg-type]
