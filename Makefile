@@ -25,3 +25,4 @@ bench: ## measure speed and detection quality
 lock: ## pin the dependencies of pyproject.toml anew, with hashes (needs uv)
 	$(LOCK) -o requirements.txt
 	$(LOCK) --group dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --group dev --group ml -c requirements-dev.txt -o requirements-ml.txt
