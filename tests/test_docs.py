@@ -309,7 +309,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     script = programs / "stillwatch"
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m stillwatch "$@"\n', "utf-8")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    world = write_world(work, scenario=demo_scenario(n_consumers=150), seed=1)
+    world = write_world(demo_scenario(n_consumers=150), work, seed=1)
     world.truth.unlink()
     world.exchanges.rename(work / "logs")
     (work / "licensed.toml").write_text(blocks(ROOT / "README.md", "toml")[0], "utf-8")
