@@ -77,8 +77,9 @@ def _mute() -> None:
 def _register() -> None:
     from stillwatch.cli.demo import demo
     from stillwatch.cli.scan import scan
+    from stillwatch.cli.simulate import simulate
 
-    verbs: tuple[Callable[..., None], ...] = (scan, demo)
+    verbs: tuple[Callable[..., None], ...] = (scan, demo, simulate)
     for verb in verbs:
         app.command()(_in_our_words()(verb))
 

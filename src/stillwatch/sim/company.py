@@ -45,7 +45,8 @@ class Company:
     heat: Floats
     large: Flags
     moves_us: Ints
-    habit: Floats
+    habits: tuple[Floats, Floats]
+    """How long an account's inputs and outputs are, as a factor of what is usual."""
     client: Ints
     clients: Mapping[str, pa.DictionaryArray]
     """Columns of all clients, one value each."""
@@ -102,7 +103,7 @@ def gather(stage: Stage, populations: Sequence[Population], campaigns: Sequence[
         heat=heat,
         large=dice.flag("large", each("large")),
         moves_us=stage.release_us + (dice.exponential("moves") * each("adopt_days") * 24 * HOUR_US).astype(np.int64),
-        habit=np.exp(0.35 * dice.normal("habit")),
+        habits=(np.exp(0.5 * dice.normal("input habit")), np.exp(0.35 * dice.normal("output habit"))),
         client=all_of([cast.client for cast in casts]) + np.cumsum([0, *(t.num_rows for t in tables)])[:-1][part],
         clients=_encoded(pa.concat_tables(tables)),
         owner=all_of([cast.exits.owner for cast in casts]) + np.cumsum([0, *owners])[:-1][part],

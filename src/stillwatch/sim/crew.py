@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from stillwatch.sim.campaign import Campaign
-from stillwatch.sim.cast import Cast, Exits, draw_cast, draw_exits
+from stillwatch.sim.cast import Cast, Exits, draw_cast, draw_clients, draw_exits
 from stillwatch.sim.clock import RHYTHMS
 from stillwatch.sim.dice import Flags, Ints
 from stillwatch.sim.kernels import HOUR_US
@@ -16,7 +16,9 @@ from stillwatch.sim.places import ZONES, Stage
 from stillwatch.sim.population import Population
 
 DAY_US = 24 * HOUR_US
-ANY_CLIENT = ("sdk-py", "sdk-js", "curl", "web", "app")
+ANY_CLIENT = {"web": 0.5, "app": 0.25, "sdk-py": 0.15, "sdk-js": 0.08, "curl": 0.02}
+"""What clients people use, where each account of a campaign has one like anybody's."""
+
 FACTORY_MAIL = 0.7
 """Share of accounts at the domains of their factory, where there are any."""
 
@@ -126,10 +128,10 @@ def _own_clients_and_hours(cast: Cast, campaign: Campaign) -> None:
     """Give some accounts any client there is, and a time zone and a rhythm of their own."""
     own = _owns(cast, campaign, "client")
     if own.any():
-        tables = [cast.stage.clients(family) for family in ANY_CLIENT]
-        n_before, n_any = cast.clients.num_rows, sum(table.num_rows for table in tables)
-        cast.clients = pa.concat_tables([cast.clients, *tables])
-        cast.client = np.where(own, n_before + cast.dice.below("any client", n_any), cast.client)
+        anybody = replace(cast.population, clients=ANY_CLIENT)
+        theirs = cast.clients.num_rows + draw_clients(cast.stage, anybody, cast.dice)
+        cast.clients = pa.concat_tables([cast.clients, *(cast.stage.clients(family) for family in ANY_CLIENT)])
+        cast.client = np.where(own, theirs, cast.client)
         cast.cap = np.where(own, cast.clients["max_tokens"].to_numpy()[cast.client], cast.cap)
         cast.heat = np.where(own, cast.clients["temperature"].to_numpy()[cast.client], cast.heat)
     own = _owns(cast, campaign, "hours")

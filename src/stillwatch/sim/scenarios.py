@@ -180,7 +180,8 @@ def _campaign(change: Mapping[str, Any]) -> Campaign:
     name = change.pop("name", like)
     table = _merged(_entry("campaigns", like), change) if like else change
     tier = table.pop("tier", None)
-    table["crew"] = {"name": name, **table.get("crew", {})}
+    crew = {"name": name, **table.get("crew", {})}
+    table["crew"] = _merged(_entry("populations", crew.pop("like")), crew) if "like" in crew else crew
     where = f"campaign {name}"
     _check_keys(Campaign, table, where)
     _check_keys(Population, table["crew"], where)
@@ -189,9 +190,9 @@ def _campaign(change: Mapping[str, Any]) -> Campaign:
 
 
 def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """A table with changes; of the tables in it only the crew is changed key by key, the others are replaced."""
+    """A table with changes; of the tables in it only a crew is changed key by key, unless it is like another."""
     merged = {**base, **change}
-    if "crew" in base and "crew" in change:
+    if "crew" in base and "crew" in change and "like" not in change["crew"]:
         merged["crew"] = {**base["crew"], **change["crew"]}
     return merged
 

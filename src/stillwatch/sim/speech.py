@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stillwatch.sim.campaign import Campaign
 from stillwatch.sim.cast import Cast
 from stillwatch.sim.dice import Dice, Flags, Ints, Words
-from stillwatch.sim.population import Frame
+from stillwatch.sim.population import Frame, Population
 from stillwatch.sim.tongues import symbol_for
 
 FAITHFUL = 0.55
@@ -114,7 +114,7 @@ def put_frame(cast: Cast, rows: Speakers, lines: Lines, part: int, frame: Frame)
     lines.put(users.at, part, symbol_for("en", frame.symbol), cast.stage.text_seeds(frame.symbol, key, number))
 
 
-def work(cast: Cast, rows: Speakers, lines: Lines, campaign: Campaign, victim_frame: Frame | None) -> None:
+def work(cast: Cast, rows: Speakers, lines: Lines, campaign: Campaign, victim: Population | None) -> None:
     """Send the tasks of the work list, each wrapped in a template of its account, and hide them among customers."""
     hidden = rows.text.flag("cover", campaign.cover)
     tasks, customers = rows.some(~hidden), rows.some(hidden)
@@ -126,9 +126,9 @@ def work(cast: Cast, rows: Speakers, lines: Lines, campaign: Campaign, victim_fr
     say(cast, customers, lines, campaign.cover_speech)
     if campaign.crew.system:
         put_frame(cast, rows, lines, SYSTEM, campaign.crew.system)
-    if victim_frame:
-        put_frame(cast, rows, lines, SYSTEM, victim_frame)
     _put_templates(cast, tasks, lines, campaign)
+    if victim and victim.system:
+        put_frame(cast, rows, lines, SYSTEM, replace(victim.system, key=victim.system.key or victim.name))
     asks = tasks.some(tasks.text.flag("elicit", campaign.elicit))
     phrase = asks.text.word("phrase")
     if campaign.n_phrases:

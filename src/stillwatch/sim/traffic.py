@@ -120,7 +120,7 @@ def say_lines(company: Company, rows: Rows) -> Lines:
             continue
         speakers = Speakers(at, rows.origin[at] - company.first[number], text[at], session[at])
         if each.campaign:
-            work(each.cast, speakers, lines, each.campaign, each.victim.system if each.victim else None)
+            work(each.cast, speakers, lines, each.campaign, each.victim)
         else:
             speak(each.cast, speakers, lines)
     return lines
@@ -157,7 +157,8 @@ def _models(company: Company, rows: Rows, dice: Dice) -> pa.Array:
 
 def _tokens(company: Company, rows: Rows, dice: Dice, prompt: pa.Array, system: pa.Array) -> tuple[Ints, Ints]:
     """Input and output tokens: of their population's shape; no fewer than are said, no more than the cap."""
-    part, habit, cap = company.part[rows.account], company.habit[rows.account], company.cap[rows.account]
+    part, cap = company.part[rows.account], company.cap[rows.account]
+    habit_in, habit_out = (habit[rows.account] for habit in company.habits)
     said = pc.binary_length(prompt).to_numpy().astype(float)
     lengths = pc.binary_length(system.dictionary).to_numpy(zero_copy_only=False)
     if len(lengths):
@@ -170,8 +171,8 @@ def _tokens(company: Company, rows: Rows, dice: Dice, prompt: pa.Array, system: 
         here = shape == number
         before[here] = draw_tokens(of_input, 1.0, luck_in[here])
         answer[here] = draw_tokens(of_output, 1.0, luck_out[here])
-    before *= company.of_parts("context")[part]
-    answer *= company.of_parts("output")[part] * habit
+    before *= company.of_parts("context")[part] * habit_in
+    answer *= company.of_parts("output")[part] * habit_out
     answer = np.where(cap > 0, np.minimum(answer, cap), answer)
     tokens_in: Ints = np.maximum(said / BYTES_PER_TOKEN, before).astype(np.int64) + 3
     return tokens_in, np.maximum(1, np.rint(answer)).astype(np.int64)

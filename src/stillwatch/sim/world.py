@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 import numpy as np
@@ -29,6 +31,10 @@ ROWS_PER_STRETCH: Final = 120_000
 """Exchanges played at once by each thread, about; a stretch is a whole number of hours, and a row group."""
 
 STRETCHES_PER_FILE: Final = 8
+N_MAX_ACCOUNTS: Final = 20_000_000
+BYTES_PER_ROW: Final = 120
+"""More than an exchange takes on disk."""
+
 N_MIN_FILES: Final = 4
 TRUTH: Final = pa.schema([("account_id", pa.string()), ("population", pa.string()), ("campaign", pa.string())])
 CONTENTS: Final = {"exchanges", "accounts.parquet", "truth.parquet", "allowlist.txt", "world.json"}
@@ -81,8 +87,9 @@ def cast(scenario: Scenario, *, seed: int, scale: float = 1.0) -> Company:
         scale=scale,
         pools=scenario.all_pools(),
     )
-    if not any(each.n_accounts for each in (*scenario.populations, *(c.crew for c in scenario.campaigns))):
-        raise SettingsError("the scenario has no accounts", do="Give it a population with n_accounts above 0.")
+    n = sum(each.n_accounts for each in (*scenario.populations, *(one.crew for one in scenario.campaigns)))
+    if not 0 < n * scale <= N_MAX_ACCOUNTS:
+        raise SettingsError("an impossible number of accounts", got=f"{n * scale:,.0f}", expected="1 to 20 million")
     return gather(stage, scenario.populations, scenario.campaigns)
 
 
@@ -125,6 +132,7 @@ def write_world(
         raise InputError(f"{folder} holds other files", got=strange[0], do="Choose an empty folder.")
     company = cast(scenario, seed=seed, scale=scale)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(folder.parent, company.expected)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         made, logs = Path(temporary) / "world", Path(temporary) / "world" / "exchanges"
         logs.mkdir(parents=True)
@@ -144,6 +152,15 @@ def write_world(
         n_exchanges=n_rows,
         n_accounts=len(company),
     )
+
+
+def _check_room(folder: Path, n_rows: float) -> None:
+    free, needed = shutil.disk_usage(folder).free, n_rows * BYTES_PER_ROW
+    if needed > free:
+        gib = f"{free / 2**30:.1f} GiB free", f"about {needed / 2**30:.1f} GiB"
+        raise InputError(
+            f"{folder} has too little room", got=gib[0], expected=gib[1], do="Lower --scale, or free some."
+        )
 
 
 def _put_in_place(made: Path, folder: Path, old: Path) -> None:
@@ -166,12 +183,14 @@ def _files(company: Company) -> list[list[tuple[int, int]]]:
 def _write_exchanges(company: Company, logs: Path, threads: int, on_progress: OnProgress) -> int:
     """Write every file, some at a time; how many exchanges. A thread plays and writes whole files."""
     work = _files(company)
-    total, done = sum(map(len, work)), iter(range(1, 1 << 62))
+    total, done, stop = sum(map(len, work)), count(1), Event()
 
     def write(number: int) -> int:
         n_rows = 0
         with _writer(logs / f"part-{number:04d}.parquet") as writer:
             for low, high in work[number]:
+                if stop.is_set():
+                    break
                 rows = play_hours(company, low, high)
                 writer.write_table(rows)
                 n_rows += rows.num_rows
@@ -182,6 +201,7 @@ def _write_exchanges(company: Company, logs: Path, threads: int, on_progress: On
         try:
             return sum(pool.map(write, range(len(work))))
         except BaseException:
+            stop.set()
             pool.shutdown(cancel_futures=True)
             raise
 
