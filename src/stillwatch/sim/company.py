@@ -113,7 +113,7 @@ def gather(stage: Stage, populations: Sequence[Population], campaigns: Sequence[
         exit_hosts=all_of([cast.exits.n_hosts for cast in casts]),
         sessions=(
             words, rate, rhythm, zone, each("days"), begin, end, first_us, turns,
-            each("session"), each("gap_s") * 1e6,
+            each("session"), each("gap_s") * 1e6, each("burst"),
         ),
         expected=float(expected.sum()),
     )  # fmt: skip

@@ -21,6 +21,9 @@ Kernel = TypeVar("Kernel", bound=Callable[..., object])
 HOUR_US = 3_600_000_000
 WEEK_H = 168
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+TOGETHER_US = 1000.0
+"""Median gap of exchanges that a program sends at once."""
+
 MOST_SESSIONS = 500
 """Sessions an account may begin in one hour."""
 
@@ -117,14 +120,15 @@ def _grown(columns: Any, needed: int) -> Any:
 
 
 @jit
-def _sit(columns: Any, n: int, who: int, key: Word, start: int, n_turns: int, gap_us: float, within: Any) -> Any:
+def _sit(columns: Any, n: int, who: int, key: Word, start: int, n_turns: int, pace: Any, within: Any) -> Any:
     """Write the exchanges of a session from `start`, moved back where it would run on; the columns and their length."""
     columns = _grown(columns, n + n_turns)
-    at, state, (begin, last) = start, key, within
+    at, state, (gap_us, burst), (begin, last) = start, key, pace, within
     for turn in range(n_turns):
         columns[0][n + turn], columns[1][n + turn], columns[2][n + turn], columns[3][n + turn] = who, at, key, turn
         state = mix(state + GOLDEN)
-        at += 1 + int(gap_us * np.exp(0.9 * _normal(state)))
+        together = burst > 0.0 and unit(mix(state ^ GOLDEN)) < burst
+        at += 1 + int((TOGETHER_US if together else gap_us) * np.exp(0.9 * _normal(state)))
     late = columns[1][n + n_turns - 1] - (last - 1)
     if late > 0:
         for turn in range(n_turns):
@@ -136,21 +140,22 @@ def _sit(columns: Any, n: int, who: int, key: Word, start: int, n_turns: int, ga
 def sessions(people: Any, weights: Array, low_h: int, high_h: int, last_us: int) -> tuple[Array, Array, Array, Array]:
     """The exchanges of all sessions that begin in a stretch of hours since 1970: (account, ts in us, session, turn).
 
-    `people`: key, rate (sessions an hour at weight 1), rhythm, zone (h), days (share of days with any), begin, end,
-    first (us), first_turns, mean turns and median gap (us) of each account. `weights[rhythm, hour of week]`.
+    `people`, of each account: key, rate (sessions an hour at weight 1), rhythm, zone (h), share of days with any,
+    begin, end, first (us), first_turns, mean turns, median gap (us), and share of turns sent at once with the next.
+    `weights[rhythm, hour of week]`.
     Sessions are a Poisson process in the hours an account is there; its first one is given. A session that would run
     past the account's end or `last_us` is moved back. Costs some 6 ns an account and hour and 60 ns an exchange.
     """
-    key, rate, rhythm, zone, days, begin, end, first, first_turns, turns, gap_us = people
+    key, rate, rhythm, zone, days, begin, end, first, first_turns, turns, gap_us, burst = people
     columns = (np.empty(1024, np.int64), np.empty(1024, np.int64), np.empty(1024, np.uint64), np.empty(1024, np.int64))
     n = 0
     for who in range(key.size):
         last = min(end[who], last_us)
-        within = (begin[who], last)
+        within, pace = (begin[who], last), (gap_us[who], burst[who])
         if begin[who] >= high_h * HOUR_US or last <= low_h * HOUR_US:
             continue
         if low_h * HOUR_US <= first[who] < high_h * HOUR_US:
-            columns, n = _sit(columns, n, who, mix(key[who]), first[who], first_turns[who], gap_us[who], within)
+            columns, n = _sit(columns, n, who, mix(key[who]), first[who], first_turns[who], pace, within)
         if rate[who] <= 0.0:
             continue
         for hour in range(low_h, high_h):
@@ -164,7 +169,7 @@ def sessions(people: Any, weights: Array, low_h: int, high_h: int, last_us: int)
                 start = hour * HOUR_US + int(unit(state) * HOUR_US)
                 length = np.log(1.0 - unit(mix(state ^ GOLDEN))) / np.log(1.0 - 1.0 / max(turns[who], 1.000001))
                 if begin[who] <= start < last:
-                    columns, n = _sit(columns, n, who, state, start, 1 + int(length), gap_us[who], within)
+                    columns, n = _sit(columns, n, who, state, start, 1 + int(length), pace, within)
     return columns[0][:n].copy(), columns[1][:n].copy(), columns[2][:n].copy(), columns[3][:n].copy()
 
 

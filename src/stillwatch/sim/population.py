@@ -66,6 +66,8 @@ class Population:
     session: float = 4.0
     """Mean exchanges in a row; `gap_s` is the median time between two of them."""
     gap_s: float = 40.0
+    burst: float = 0.0
+    """Share of exchanges that a program sends at once with the next."""
     active: tuple[float, float] = (0.0, 1.0)
     churn: float = 0.25
     """Share of accounts that leave before the end."""
