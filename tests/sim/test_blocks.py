@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,24 @@ def test_conversations_are_handed_over() -> None:
     assert 0.1 < share < 0.4
     assert (rows.turn[moved] > 0).all()
     assert (company.begin_us[rows.account] <= rows.ts).all() and (rows.ts < company.end_us[rows.account]).all()
+
+
+def test_a_conversation_says_the_same_in_every_row() -> None:
+    """With `messages`, each ends with the row's prompt, and conversations handed over begin in two accounts alike."""
+    crew = {"n_accounts": 60, "session": 6}
+    scenario = replace(CROWD.having(campaign("harvest", handover=0.5, crew=crew)), messages=True)
+    played = play(scenario, seed=3, scale=0.2)
+    owners: dict[str, set[str]] = {}
+    for row in played.exchanges.select(["account_id", "prompt", "messages"]).to_pylist():
+        said = row["messages"]
+        assert said[-1] == {"role": "user", "content": row["prompt"]}
+        assert [each["role"] for each in said] == ["user", "assistant"] * (len(said) // 2) + ["user"]
+        if 1 < len(said) < 23:
+            owners.setdefault("\0".join(each["content"] for each in said[:2]), set()).add(row["account_id"])
+    planted = set(played.truth.filter(pc.is_valid(played.truth["campaign"]))["account_id"].to_pylist())
+    shared = [accounts for accounts in owners.values() if len(accounts) > 1]
+    assert len(shared) > 20
+    assert all(accounts <= planted for accounts in shared)
 
 
 def test_a_copycat_looks_like_its_victim() -> None:

@@ -88,6 +88,8 @@ class Stage:
     release: float = 0.6
     """Share of the calendar after which the newest model may be used."""
     pools: Mapping[str, Pool] = field(default_factory=lambda: POOLS)
+    messages: bool = False
+    """Whole conversations are written out."""
 
     @property
     def start_us(self) -> int:

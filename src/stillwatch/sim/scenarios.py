@@ -48,6 +48,8 @@ class Scenario:
     campaigns: tuple[Campaign, ...] = ()
     pools: Mapping[str, Pool] = field(default_factory=dict)
     """Network pools to add to or change in `places.POOLS`."""
+    messages: bool = False
+    """Write the column `messages`: what was asked and answered before, which shows conversations handed over."""
 
     def __post_init__(self) -> None:
         names = [*(each.name for each in self.populations), *(each.name for each in self.campaigns)]

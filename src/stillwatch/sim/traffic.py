@@ -33,6 +33,9 @@ SCHEMA: Final = pa.schema(
     ]
 )
 BYTES_PER_TOKEN = 3.9
+N_TURNS: Final = 12
+"""Turns a client sends along; older ones fall away."""
+
 DOCUMENTATION: Final = np.frombuffer(b"2001:db8:", np.uint8)
 WEIGHTS: Final = weekly_weights()
 
@@ -86,7 +89,14 @@ def play_hours(company: Company, low_h: int, high_h: int) -> pa.Table:
         "user_agent": company.clients["user_agent"].take(client),
         "tls_fingerprint": company.clients["tls_fingerprint"].take(client),
     }
-    return pa.table(columns, schema=SCHEMA)
+    if company.stage.messages:
+        columns["messages"] = conversations(company, rows)
+    return pa.table(columns, schema=schema_of(company))
+
+
+def schema_of(company: Company) -> pa.Schema:
+    """`SCHEMA`, and the conversations where they are written out."""
+    return SCHEMA.append(EXCHANGES.field("messages")) if company.stage.messages else SCHEMA
 
 
 def send(company: Company, low_h: int, high_h: int) -> Rows:
@@ -124,6 +134,27 @@ def say_lines(company: Company, rows: Rows) -> Lines:
         else:
             speak(each.cast, speakers, lines)
     return lines
+
+
+def conversations(company: Company, rows: Rows) -> pa.Array:
+    """The last `N_TURNS` turns up to each row as lists of role and content; memory is linear in turns.
+
+    A turn of a conversation says the same in every row, whichever account sends it: the rows share their beginnings.
+    """
+    n_turns = np.minimum(rows.turn + 1, N_TURNS)
+    owner, ends = np.repeat(np.arange(len(rows)), n_turns), np.cumsum(n_turns)
+    before_last = ends[owner] - 1 - np.arange(len(owner))
+    turn = rows.turn[owner] - before_last.astype(np.int64)
+    asked = Rows(rows.account[owner], rows.origin[owner], rows.ts[owner], rows.session[owner], turn)
+    answers = grammar().write("en_answer", asked.dice().word("answer"))
+    order = np.stack([np.arange(len(owner)), len(owner) + np.arange(len(owner))], axis=1).ravel()
+    order = np.delete(order, 2 * ends - 1)
+    said = pa.concat_arrays([write_prompts(say_lines(company, asked)), answers]).take(pa.array(order))
+    roles = pa.array(["user", "assistant"]).take(pa.array((order >= len(owner)).astype(np.int8)))
+    message = EXCHANGES.field("messages").type.value_type
+    turns = pa.StructArray.from_arrays([roles, said], fields=list(message))
+    offsets = np.concatenate([[0], 2 * ends - np.arange(1, len(rows) + 1)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), turns).cast(EXCHANGES.field("messages").type)
 
 
 def write_prompts(lines: Lines) -> pa.Array:

@@ -25,7 +25,7 @@ from stillwatch.sim.company import Company, gather
 from stillwatch.sim.kernels import HOUR_US
 from stillwatch.sim.places import Stage
 from stillwatch.sim.scenarios import Scenario
-from stillwatch.sim.traffic import REPEATED, SCHEMA, play_hours
+from stillwatch.sim.traffic import REPEATED, play_hours, schema_of
 
 ROWS_PER_STRETCH: Final = 120_000
 """Exchanges played at once by each thread, about; a stretch is a whole number of hours, and a row group."""
@@ -67,9 +67,9 @@ class Played:
 def play(scenario: Scenario, *, seed: int, scale: float = 1.0) -> Played:
     """Play a scenario in memory, which is linear in exchanges: the same rows that `write_world` writes, by time."""
     company = cast(scenario, seed=seed, scale=scale)
-    rows = pa.concat_tables(
-        play_hours(company, low, high) for hours in _files(company) for low, high in hours
-    ).cast(pa.schema([EXCHANGES.field(name) for name in SCHEMA.names]))  # fmt: skip
+    stretches = (stretch for hours in _files(company) for stretch in hours)
+    rows = pa.concat_tables(play_hours(company, low, high) for low, high in stretches)
+    rows = rows.cast(pa.schema([EXCHANGES.field(name) for name in rows.column_names]))
     rows = rows.take(pc.sort_indices(rows["ts"])).combine_chunks()
     accounts, truth, _ = everybody(company)
     return Played(rows, accounts, truth)
@@ -86,6 +86,7 @@ def cast(scenario: Scenario, *, seed: int, scale: float = 1.0) -> Company:
         release=scenario.release,
         scale=scale,
         pools=scenario.all_pools(),
+        messages=scenario.messages,
     )
     n = sum(each.n_accounts for each in (*scenario.populations, *(one.crew for one in scenario.campaigns)))
     if not 0 < n * scale <= N_MAX_ACCOUNTS:
@@ -187,7 +188,7 @@ def _write_exchanges(company: Company, logs: Path, threads: int, on_progress: On
 
     def write(number: int) -> int:
         n_rows = 0
-        with _writer(logs / f"part-{number:04d}.parquet") as writer:
+        with _writer(logs / f"part-{number:04d}.parquet", schema_of(company)) as writer:
             for low, high in work[number]:
                 if stop.is_set():
                     break
@@ -206,10 +207,10 @@ def _write_exchanges(company: Company, logs: Path, threads: int, on_progress: On
             raise
 
 
-def _writer(path: Path) -> pq.ParquetWriter:
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         path,
-        SCHEMA,
+        schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=[*REPEATED, "max_tokens", "temperature"],
