@@ -187,11 +187,31 @@ def test_a_group_shares_what_it_is_said_to_share() -> None:
         assert by_card[f"{facet}_count_distinct"].to_pylist() == [1, 1]
 
 
-def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
-    """A folder with logs of someone else is left alone."""
-    (tmp_path / "mine.parquet").write_bytes(b"")
+@pytest.mark.parametrize(
+    "names", [["mine.parquet"], ["exchanges/a.parquet"], ["accounts.parquet"], ["world.json", "x"]]
+)
+def test_a_foreign_folder_is_refused(names: list[str], tmp_path: Path) -> None:
+    """A folder with logs of someone else is left alone, also where its files have the names of a world's."""
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"mine")
     with pytest.raises(InputError, match="Choose an empty folder"):
         write_world(SCENARIO, tmp_path, seed=1)
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in names)
+
+
+def test_an_interrupted_run_leaves_the_earlier_world(tmp_path: Path) -> None:
+    """Stopped halfway, a run leaves the world before it as it was, and nothing beside it."""
+    write_world(SCENARIO, tmp_path / "world", seed=1)
+    first = digests(tmp_path)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_world(SCENARIO, tmp_path / "world", seed=2, on_progress=stop)
+    assert digests(tmp_path) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
 
 
 @pytest.mark.parametrize(

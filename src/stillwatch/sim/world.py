@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -128,13 +129,12 @@ def write_world(
     Raises:
         InputError: the folder holds something that is no earlier world. SettingsError: the scenario makes no sense.
     """
-    folder = Path(folder)
-    if folder.exists() and (strange := sorted({path.name for path in folder.iterdir()} - CONTENTS)):
-        raise InputError(f"{folder} holds other files", got=strange[0], do="Choose an empty folder.")
+    folder, place = Path(folder), Path(folder).resolve()
+    _check_target(place)
     company = cast(scenario, seed=seed, scale=scale)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(folder.parent, company.expected)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(place.parent, company.expected)
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as temporary:
         made, logs = Path(temporary) / "world", Path(temporary) / "world" / "exchanges"
         logs.mkdir(parents=True)
         n_rows = _write_exchanges(company, logs, threads, on_progress)
@@ -144,7 +144,7 @@ def write_world(
         (made / "allowlist.txt").write_text("".join(f"{each}\n" for each in licensed), "utf-8")
         said = {"title": scenario.title, "follows": scenario.follows, "seed": seed, "scale": scale}
         (made / "world.json").write_text(json.dumps(said | {"n_exchanges": n_rows}, indent=1) + "\n", "utf-8")
-        _put_in_place(made, folder, Path(temporary) / "old")
+        _put_in_place(made, place, Path(temporary) / "old")
     return World(
         exchanges=folder / "exchanges",
         accounts=folder / "accounts.parquet",
@@ -153,6 +153,16 @@ def write_world(
         n_exchanges=n_rows,
         n_accounts=len(company),
     )
+
+
+def _check_target(folder: Path) -> None:
+    """Refuse to replace anything but an empty folder or a world: real logs have no `world.json` beside them."""
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*")} if folder.is_dir() else set()
+    ours = CONTENTS | {name for name in there if re.fullmatch(r"exchanges/part-\d+\.parquet", name)}
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is no folder", do="Choose an empty folder.")
+    if there and (strange := sorted(there - ours) or ("world.json" not in there and sorted(there))):
+        raise InputError(f"{folder} holds other files", got=strange[0], do="Choose an empty folder.")
 
 
 def _check_room(folder: Path, n_rows: float) -> None:
