@@ -60,6 +60,7 @@ POOLS: Final[Mapping[str, Pool]] = {
     "vpn": Pool(n_networks=40, skew=0.8, n_hosts=8),
     "campus": Pool(n_networks=5, skew=0.6, n_hosts=6),
     "hall": Pool(n_networks=2, n_hosts=4),
+    "lecture": Pool(n_networks=2, n_hosts=4),
 }
 """Common pools, sized for a world of some thousand accounts; one not named here is a small `Pool()`."""
 
