@@ -97,7 +97,7 @@ def main() -> None:
             none: dict[str, str | None] = {account: None for account, planted in truth.items() if planted is None}
             found = members_found(clean, practice / "accounts.parquet", allowlist, key)
             lines.append(row("practice without its campaigns", key, found, none))
-            world = write_world(Path(temporary) / f"demo-{key}", scenario=demo_scenario(), seed=key)
+            world = write_world(demo_scenario(), Path(temporary) / f"demo-{key}", seed=key)
             made = pq.read_table(world.truth)
             told = dict(zip(made["account_id"].to_pylist(), made["campaign"].to_pylist(), strict=True))
             lines.append(

@@ -63,7 +63,7 @@ def loud_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     from stillwatch.sim.world import write_world
     from tests import worlds
 
-    return write_world(tmp_path_factory.mktemp("loud"), scenario=worlds.scenario(), seed=worlds.SEED)
+    return write_world(worlds.scenario(), tmp_path_factory.mktemp("loud"), seed=worlds.SEED)
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ def verbs() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("verb", ["scan", "demo"])
+@pytest.mark.parametrize("verb", ["scan", "demo", "simulate"])
 def test_option_tables_are_the_options(verb: str) -> None:
     """Each verb's page lists its options with their defaults, in the order of --help."""
     options = [
@@ -309,7 +309,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     script = programs / "stillwatch"
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m stillwatch "$@"\n', "utf-8")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    world = write_world(work, scenario=demo_scenario(n_consumers=150), seed=1)
+    world = write_world(demo_scenario(n_consumers=150), work, seed=1)
     world.truth.unlink()
     world.exchanges.rename(work / "logs")
     (work / "licensed.toml").write_text(blocks(ROOT / "README.md", "toml")[0], "utf-8")
@@ -349,8 +349,9 @@ def test_scan_commands_run_as_written(command: str, place: Place, tmp_path: Path
 
 
 def test_no_other_command_is_on_a_page() -> None:
-    """What is neither a chore nor a scan is the demo, so that every command is tested somewhere."""
-    others = [line for line in commands() if not line.startswith(("make ", "./do ", "stillwatch scan "))]
+    """What is neither a chore, a scan nor a simulation is the demo, so that every command is tested somewhere."""
+    tested = ("make ", "./do ", "stillwatch scan ", "stillwatch simulate ")
+    others = [line for line in commands() if not line.startswith(tested)]
     assert others == ["stillwatch demo"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
@@ -23,18 +22,18 @@ from stillwatch.keys import RootKey, Secret
 from stillwatch.pipeline import ScanRequest, scan
 from stillwatch.records import FINDINGS
 from stillwatch.settings import Settings
-from stillwatch.sim.campaign import Campaign
-from stillwatch.sim.scenarios import CAMPUS, CODERS, CONSUMERS, HARVEST, HOUSEHOLDS, PRODUCTS
-from stillwatch.sim.world import Played, Scenario
+from stillwatch.sim.scenarios import Scenario, campaign, ordinary
+from stillwatch.sim.world import Played
 
 SEED = 2
 KEY = RootKey(Secret(sha256(b"a key that no file holds by chance").digest()))
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
-LOUD = Campaign(
-    crew=replace(HARVEST.crew, n_accounts=80, exchanges=30, spread=0.4, churn=0.05),
-    own_card=0.0,
-    n_cards=8,
+LOUD = campaign(
+    "harvest",
+    crew={"name": "harvest", "n_accounts": 80, "exchanges": 30, "spread": 0.4, "churn": 0.05},
+    own={},
+    per_card=10.0,
     rented=6,
     aged=0.0,
     templates={"head": 2, "tail": 2},
@@ -44,11 +43,11 @@ LOUD = Campaign(
 """So plain that any detector worth the name finds it: tests of the machinery must not hang on its last bit of power."""
 
 ORDINARY = (
-    replace(CONSUMERS, n_accounts=460, exchanges=16, spread=0.6),
-    replace(HOUSEHOLDS, n_accounts=40),
-    replace(CODERS, n_accounts=40, exchanges=20),
-    replace(PRODUCTS, n_accounts=14, exchanges=30),
-    replace(CAMPUS, n_accounts=30),
+    ordinary("consumer", n_accounts=460, exchanges=16, spread=0.6),
+    ordinary("household", n_accounts=40),
+    ordinary("coding_agent", n_accounts=40, exchanges=20),
+    ordinary("rag_product", n_accounts=14, exchanges=30),
+    ordinary("campus", n_accounts=30),
 )
 
 

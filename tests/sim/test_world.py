@@ -15,8 +15,8 @@ from stillwatch.errors import InputError, SettingsError
 from stillwatch.records import ACCOUNTS, EXCHANGES
 from stillwatch.sim.campaign import Campaign
 from stillwatch.sim.population import Frame, Population
-from stillwatch.sim.scenarios import CONSUMERS, HARVEST, demo_scenario
-from stillwatch.sim.world import Played, Scenario, play, write_world
+from stillwatch.sim.scenarios import Scenario, campaign, demo_scenario, ordinary
+from stillwatch.sim.world import Played, play, write_world
 
 SCENARIO = demo_scenario(n_consumers=240)
 
@@ -42,11 +42,12 @@ def networks(rows: pa.Table) -> list[str]:
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
-    """A world written twice from one seed, the second time over the first, is the same to the byte."""
-    write_world(tmp_path, scenario=SCENARIO, seed=7)
+    """A world written twice from one seed, the second time over the first, is the same to the byte, on any threads."""
+    write_world(SCENARIO, tmp_path, seed=7, threads=1)
     first = digests(tmp_path)
-    write_world(tmp_path, scenario=SCENARIO, seed=7)
-    assert digests(tmp_path) == first
+    for threads in (2, 5):
+        write_world(SCENARIO, tmp_path, seed=7, threads=threads)
+        assert digests(tmp_path) == first
     assert len(first) == 6
 
 
@@ -132,9 +133,11 @@ def test_the_campaign_rotates_through_networks_of_strangers() -> None:
 
 def test_the_campaign_asks_for_reasoning_and_wraps_tasks() -> None:
     """With one phrase and one template of each place, a third of tasks has each template and half the phrase."""
-    crew = replace(HARVEST.crew, n_accounts=30)
-    one = Campaign(crew=crew, templates={"head": 1, "tail": 1, "system": 1}, elicit=0.5, n_phrases=1)
-    rows = play(Scenario(populations=(replace(CONSUMERS, n_accounts=20),), campaigns=(one,)), seed=3)
+    crew = {"name": "harvest", "n_accounts": 30}
+    one = campaign(
+        "harvest", crew=crew, templates={"head": 1, "tail": 1, "system": 1}, per_account=9, elicit=0.5, n_phrases=1
+    )
+    rows = play(Scenario(populations=(ordinary("consumer", n_accounts=20),), campaigns=(one,)), seed=3)
     mine = of(rows, "harvest")
     parts = [text.split("\n\n") for text in mine["prompt"].to_pylist()]
     heads, tails = common([p[0] for p in parts]), common([p[-1] for p in parts] + [p[-2] for p in parts if len(p) > 1])
@@ -151,8 +154,8 @@ def common(texts: list[str]) -> int:
 
 def test_cover_hides_tasks_among_customers() -> None:
     """With cover, most exchanges carry neither template nor request for reasoning."""
-    crew = replace(HARVEST.crew, n_accounts=30)
-    relay = Campaign(crew=crew, cover=0.7, elicit=1.0, templates={"head": 2}, cover_speech={"life": 1.0})
+    crew = {"name": "harvest", "n_accounts": 30}
+    relay = campaign("harvest", crew=crew, cover=0.7, elicit=1.0, templates={"head": 2}, cover_speech={"life": 1.0})
     rows = of(play(Scenario(populations=(), campaigns=(relay,)), seed=3), "harvest")
     plain = sum("\n\n" not in text for text in rows["prompt"].to_pylist())
     assert 0.62 < plain / rows.num_rows < 0.78
@@ -184,12 +187,31 @@ def test_a_group_shares_what_it_is_said_to_share() -> None:
         assert by_card[f"{facet}_count_distinct"].to_pylist() == [1, 1]
 
 
-def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
-    """A folder with logs of someone else is left alone."""
-    (tmp_path / "exchanges").mkdir()
-    (tmp_path / "exchanges" / "mine.parquet").write_bytes(b"")
+@pytest.mark.parametrize(
+    "names", [["mine.parquet"], ["exchanges/a.parquet"], ["accounts.parquet"], ["world.json", "x"]]
+)
+def test_a_foreign_folder_is_refused(names: list[str], tmp_path: Path) -> None:
+    """A folder with logs of someone else is left alone, also where its files have the names of a world's."""
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"mine")
     with pytest.raises(InputError, match="Choose an empty folder"):
-        write_world(tmp_path, scenario=SCENARIO, seed=1)
+        write_world(SCENARIO, tmp_path, seed=1)
+    assert all((tmp_path / name).read_bytes() == b"mine" for name in names)
+
+
+def test_an_interrupted_run_leaves_the_earlier_world(tmp_path: Path) -> None:
+    """Stopped halfway, a run leaves the world before it as it was, and nothing beside it."""
+    write_world(SCENARIO, tmp_path / "world", seed=1)
+    first = digests(tmp_path)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_world(SCENARIO, tmp_path / "world", seed=2, on_progress=stop)
+    assert digests(tmp_path) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def demo(
     findings_folder = out / "findings"
     check_target(findings_folder)
     started = time.perf_counter()
-    world = write_world(out / "world", scenario=demo_scenario(), seed=seed)
+    world = write_world(demo_scenario(), out / "world", seed=seed)
     typer.echo(f"Made {world.n_exchanges:,} exchanges of {world.n_accounts:,} accounts in {world.exchanges}.")
     typer.echo(f"$ stillwatch scan {world.exchanges} --accounts {world.accounts} --out {findings_folder}\n")
     findings = run_scan(logs=[str(world.exchanges)], accounts=str(world.accounts), out=findings_folder)

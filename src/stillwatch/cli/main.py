@@ -78,8 +78,9 @@ def _register() -> None:
     from stillwatch.cli import mark
     from stillwatch.cli.demo import demo
     from stillwatch.cli.scan import scan
+    from stillwatch.cli.simulate import simulate
 
-    verbs: tuple[Callable[..., None], ...] = (scan, demo)
+    verbs: tuple[Callable[..., None], ...] = (scan, demo, simulate)
     for verb in verbs:
         app.command()(_in_our_words()(verb))
     marks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

@@ -1,8 +1,10 @@
-"""grammar: a context-free grammar that writes many texts at once.
+"""grammar: a context-free grammar, laid out as tables from which a kernel writes many texts at once.
 
 Rules are text. `symbol: kettle lamp` lists words; otherwise each line under `symbol:` is one text, or, after `~`, more
 words. `*3` before a text makes it three times as likely (alone: an empty one); `\\n` is a new line, `\\s` a space at
-either end. `{symbol}` stands for a text of that symbol, `{^symbol}` for the same with a capital first letter.
+either end. `{symbol}` stands for a text of that symbol, `{^symbol}` for the same with a capital first letter. Of a long
+list of words those further up come more often. The symbols that the rule `manner` lists are how a thing is said, not
+what: a paraphrase changes only them.
 """
 
 from __future__ import annotations
@@ -10,20 +12,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from stillwatch.errors import SettingsError
+from stillwatch.sim.kernels import write_texts
 
 SLOT = re.compile(r"\{(\^?\w+)\}")
 WEIGHT = re.compile(r"(?:\*(\d+) ?)?(.*)")
-EMPTY = pa.array([], pa.string())
-NOTHING = pa.scalar("")
-SPACE = pa.scalar(" ")
-PARAGRAPH = pa.scalar("\n\n")
+PARAGRAPH: Final = np.frombuffer(b"\n\n", np.uint8)
+SHORTEST_SKEWED: Final = 24
+MANNER: Final = "manner"
+
+Array = np.ndarray[Any, Any]
 
 
 def read_rules(text: str) -> dict[str, tuple[str, ...]]:
@@ -42,91 +45,67 @@ def read_rules(text: str) -> dict[str, tuple[str, ...]]:
     return {symbol: tuple(texts) for symbol, texts in rules.items()}
 
 
-def join(parts: Sequence[pa.Array | pa.Scalar], separator: pa.Scalar = NOTHING) -> pa.Array:
-    """Join strings row by row, leaving out nulls; at least one part is an array."""
-    return pc.binary_join_element_wise(*parts, separator, null_handling="skip")
-
-
-def take(texts: pa.Array, places: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:
-    """Texts at places. Built on the bare buffer, since `pa.array` looks for pandas at every call."""
-    return texts.take(pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)]))
+def strings(offsets: Array, data: Array) -> pa.Array:
+    """Offsets and bytes as an Arrow column, without a copy."""
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
 
 
 class Grammar:
-    """Rules that write n texts of a symbol in one pass: every symbol is drawn once for all who want it.
+    """Rules as tables: `tables` is what `kernels.write_texts` reads, `symbols` numbers their names.
 
-    So a pass takes a few calls for each alternative, however many texts; time and memory are linear in what is written.
+    The tables are the bytes of all literals, the first piece of each alternative, the first alternative of each symbol,
+    whether it is a long list of words, whether it is of manner, the first byte of each piece, its symbol (-1: it is a
+    literal), and whether it begins with a capital letter.
     """
 
     def __init__(self, rules: Mapping[str, Sequence[str]]) -> None:
-        self._rules = {symbol: [_pieces(text) for text in texts] for symbol, texts in rules.items()}
-        wants = {
-            symbol: {slot.lstrip("^") for text in texts for slot in SLOT.findall(text)}
-            for symbol, texts in rules.items()
-        }
-        if missing := sorted(set().union(*wants.values()) - rules.keys()):
-            raise SettingsError("a grammar uses symbols it has no rule for", got=", ".join(missing), do="Add the rules")
-        try:
-            self._order = tuple(TopologicalSorter(wants).static_order())
-        except CycleError as error:
-            raise SettingsError("a grammar never ends", got=" -> ".join(error.args[1])) from None
-        self._plain = {s: pa.array(texts, pa.string()) for s, texts in rules.items() if not wants[s]}
+        manner = set(rules.get(MANNER, ()))
+        rules = {symbol: texts for symbol, texts in rules.items() if symbol != MANNER}
+        _check(rules, manner)
+        self.symbols: Final = {symbol: number for number, symbol in enumerate(rules)}
+        pool, spans, pieces, alternatives, symbol_of, capital_of = bytearray(), [0], [0], [0], [], []
+        for texts in rules.values():
+            for text in texts:
+                for index, piece in enumerate(SLOT.split(text)):
+                    if index % 2 or piece:
+                        pool += b"" if index % 2 else piece.encode()
+                        spans.append(len(pool))
+                        symbol_of.append(self.symbols[piece.lstrip("^")] if index % 2 else -1)
+                        capital_of.append(bool(index % 2) and piece.startswith("^"))
+                pieces.append(len(symbol_of))
+            alternatives.append(len(pieces) - 1)
+        plain = [len(texts) >= SHORTEST_SKEWED and not any(map(SLOT.search, texts)) for texts in rules.values()]
+        self.tables: Final = (
+            np.frombuffer(bytes(pool) or b"\0", np.uint8),
+            np.array(pieces, np.int64),
+            np.array(alternatives, np.int64),
+            np.array(plain, np.bool_),
+            np.array([symbol in manner for symbol in rules], np.bool_),
+            np.array(spans, np.int64),
+            np.array(symbol_of, np.int64),
+            np.array(capital_of, np.bool_),
+        )
 
     def __contains__(self, symbol: str) -> bool:
-        return symbol in self._rules
+        return symbol in self.symbols
 
-    def write(self, symbol: str, n: int, rng: np.random.Generator) -> pa.Array:
-        """Write n independent texts of a symbol."""
-        wanted, chosen, written = {symbol: n}, {}, {}
-        for name in reversed(self._order):
-            if name not in wanted:
-                continue
-            size = len(self._rules[name])
-            choice = rng.integers(0, size, wanted[name])
-            if name in self._plain:
-                written[name] = take(self._plain[name], choice)
-                continue
-            chosen[name] = choice, np.bincount(choice, minlength=size).tolist(), dict(wanted)
-            for pieces, count in zip(self._rules[name], chosen[name][1], strict=True):
-                for slot in slots(pieces):
-                    wanted[slot] = wanted.get(slot, 0) + count
-        for name in reversed(chosen):
-            choice, counts, used = chosen[name]
-            parts = [
-                _fill(pieces, count, written, used) for pieces, count in zip(self._rules[name], counts, strict=True)
-            ]
-            place = np.empty(len(choice), np.int64)
-            place[np.argsort(choice, kind="stable")] = np.arange(len(choice))
-            written[name] = take(pa.concat_arrays(parts), place)
-        return written[symbol]
+    def write(self, symbol: str, seeds: Array, manners: Array | None = None) -> pa.Array:
+        """One text of a symbol for each seed; equal seeds give equal texts, up to their manner where one is given."""
+        column = np.ascontiguousarray(seeds, np.uint64)[:, None]
+        manner = column if manners is None else np.ascontiguousarray(manners, np.uint64)[:, None]
+        symbols, capitals = np.full(column.shape, self.symbols[symbol], np.int64), np.zeros(column.shape, np.bool_)
+        return self.join(symbols, column, manner, capitals)
+
+    def join(self, symbols: Array, seeds: Array, manners: Array, capitals: Array) -> pa.Array:
+        """Texts of several parts (rows, parts), a paragraph each; a part whose symbol is -1 is left out."""
+        return strings(*write_texts(self.tables, symbols, seeds, manners, capitals, PARAGRAPH))
 
 
-def _fill(pieces: Sequence[str | pa.Scalar], n: int, written: Mapping[str, pa.Array], used: dict[str, int]) -> pa.Array:
-    """Write n texts of one alternative out of what is written, from where `used` says, and move that on."""
-    parts: list[pa.Array | pa.Scalar] = []
-    for piece in pieces:
-        if isinstance(piece, str):
-            slot = piece.lstrip("^")
-            at = used.get(slot, 0)
-            used[slot] = at + n
-            text = written[slot].slice(at, n) if n else EMPTY
-            parts.append(capital(text) if piece.startswith("^") else text)
-        else:
-            parts.append(piece)
-    return join(parts) if any(isinstance(part, pa.Array) for part in parts) else pa.repeat(parts[0], n)
-
-
-def slots(pieces: Sequence[str | pa.Scalar]) -> list[str]:
-    """The symbols an alternative uses."""
-    return [piece.lstrip("^") for piece in pieces if isinstance(piece, str)]
-
-
-def _pieces(text: str) -> list[str | pa.Scalar]:
-    """An alternative as slots (strings) and literals (scalars, made once: making one takes longer than using it)."""
-    pieces = [piece if index % 2 else pa.scalar(piece) for index, piece in enumerate(SLOT.split(text))]
-    return [piece for piece in pieces if isinstance(piece, str) or piece.as_py()] or [NOTHING]
-
-
-def capital(texts: pa.Array) -> pa.Array:
-    """The same texts with a capital first letter."""
-    return join([pc.utf8_upper(pc.utf8_slice_codeunits(texts, 0, 1)), pc.utf8_slice_codeunits(texts, 1)])
+def _check(rules: Mapping[str, Sequence[str]], manner: set[str]) -> None:
+    wants = {s: {slot.lstrip("^") for text in texts for slot in SLOT.findall(text)} for s, texts in rules.items()}
+    if missing := sorted((set().union(*wants.values()) | manner) - rules.keys()):
+        raise SettingsError("a grammar uses symbols it has no rule for", got=", ".join(missing), do="Add the rules")
+    try:
+        TopologicalSorter(wants).prepare()
+    except CycleError as error:
+        raise SettingsError("a grammar never ends", got=" -> ".join(error.args[1])) from None

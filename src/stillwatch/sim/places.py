@@ -6,21 +6,18 @@ meet there, and adding a population changes nothing for the others.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from stillwatch.sim.grammar import join
-from stillwatch.sim.tongues import grammar_for
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+from stillwatch.sim.dice import Dice, Ints, Words, name_word
+from stillwatch.sim.grammar import strings
+from stillwatch.sim.kernels import HOUR_US, write_hex
+from stillwatch.sim.tongues import grammar
 
 COUNTRIES: Final = ("US", "GB", "IN", "AU", "DE", "AT", "ES", "MX", "AR", "TW", "SG", "CN", "JP", "BR", "PL", "KE")
 ZONES: Final = np.array([-6, 0, 5, 10, 1, 1, 1, -6, -3, 8, 8, 8, 9, -3, 1, 3])
@@ -41,40 +38,44 @@ CAPS: Final = np.array([-1, -1, 512, 1024, 2048, 4096, 8192])
 HEATS: Final = np.array([np.nan, np.nan, 0.0, 0.2, 0.7, 1.0])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Networks that accounts leave through: how many, how unequally used, and whether each country has its own."""
+    """Networks that accounts leave through: how many (they scale with the world), how unequally used, how shared."""
 
-    n_networks: int
+    n_networks: int = 60
     skew: float = 0.5
     local: bool = False
+    """Each country has favourites of its own."""
+    n_hosts: int = 253
+    """Addresses in use on each network; few: many accounts behind one address."""
 
 
 POOLS: Final[Mapping[str, Pool]] = {
-    "home": Pool(9000, 0.35, local=True),
-    "mobile": Pool(48, 0.8, local=True),
-    "office": Pool(2500, 0.3, local=True),
-    "cloud": Pool(150, 0.7),
-    "vpn": Pool(40, 0.8),
-    "campus": Pool(5, 0.6),
+    "home": Pool(n_networks=9000, skew=0.35, local=True),
+    "mobile": Pool(n_networks=48, skew=0.8, local=True),
+    "carrier": Pool(n_networks=12, skew=0.5, local=True, n_hosts=3),
+    "office": Pool(n_networks=2500, skew=0.3, local=True),
+    "officevpn": Pool(n_networks=2, n_hosts=2),
+    "cloud": Pool(n_networks=150, skew=0.7),
+    "vpn": Pool(n_networks=40, skew=0.8, n_hosts=8),
+    "campus": Pool(n_networks=5, skew=0.6, n_hosts=6),
+    "hall": Pool(n_networks=2, n_hosts=4),
+    "lecture": Pool(n_networks=2, n_hosts=4),
 }
-"""Common pools; one not named here is a small `Pool(60)`."""
+"""Common pools, sized for a world of some thousand accounts; one not named here is a small `Pool()`."""
 
 N_NETWORKS: Final = 1 << 19
 N_ISSUERS: Final = 30
 CLIENTS_PER_FAMILY: Final[Mapping[str, int]] = {"web": 16, "app": 9, "sdk-py": 14, "sdk-js": 10, "curl": 4}
+ACCESS_PATHS: Final[Mapping[str, str]] = {"web": "app", "app": "app", "cloud": "cloud"}
+"""The door a family of clients uses, by the first word of its name; the API where none is named."""
+
+SYSTEMS: Final = ("linux", "macos", "windows", "android", "ios")
 
 
-def skewed(rng: np.random.Generator, n_items: int, exponent: float, size: int | tuple[int, ...]) -> Ints:
-    """Draw items whose popularity falls as rank to the power of -exponent."""
-    weights = np.arange(1, n_items + 1) ** -exponent
-    return np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random(size), side="right").clip(0, n_items - 1)
-
-
-def random_hex(rng: np.random.Generator, n: int, *, prefix: str = "", digits: int = 12) -> pa.Array:
-    """Random identifiers of up to 16 hex digits; a clash has the odds of a birthday."""
-    text = rng.bytes(8 * n).hex()
-    return pa.array([prefix + text[at : at + digits] for at in range(0, 16 * n, 16)], pa.string())
+def hexes(words: Words, *, prefix: str = "", digits: int = 12) -> pa.Array:
+    """Identifiers: a prefix and up to 16 hex digits of each word; a clash has the odds of a birthday."""
+    return strings(*write_hex(words, np.frombuffer(prefix.encode(), np.uint8), digits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,62 +85,73 @@ class Stage:
     seed: int
     start: datetime
     n_days: int
+    scale: float = 1.0
     release: float = 0.6
     """Share of the calendar after which the newest model may be used."""
     pools: Mapping[str, Pool] = field(default_factory=lambda: POOLS)
+    messages: bool = False
+    """Whole conversations are written out."""
 
     @property
     def start_us(self) -> int:
         """When the calendar begins."""
         return int(self.start.timestamp()) * 1_000_000
 
-    def rng(self, *names: object) -> np.random.Generator:
-        """A generator of its own for whatever the names name."""
-        return np.random.default_rng([self.seed, zlib.crc32("/".join(map(str, names)).encode())])
+    @property
+    def end_us(self) -> int:
+        """When it ends."""
+        return self.start_us + self.n_days * 24 * HOUR_US
+
+    @property
+    def release_us(self) -> int:
+        """When the newest model is out."""
+        return self.start_us + round(self.release * self.n_days * 24 * HOUR_US)
+
+    def dice(self, n: int, *names: object) -> Dice:
+        """Dice for n things of whatever the names name. Another scale is another world: all things are drawn anew."""
+        word = np.uint64(name_word(self.seed, float(self.scale).hex(), *names))
+        return Dice(Dice(np.arange(n, dtype=np.uint64) ^ word).word("stage"))
 
     def pool(self, name: str) -> Pool:
         """A pool of the scenario, or a small one."""
-        return self.pools.get(name, Pool(60))
+        return self.pools.get(name, Pool())
 
     def networks(self, pool: str) -> Ints:
-        """The network numbers of a pool, most popular first; `address` writes them."""
-        return self.rng("networks", pool).choice(N_NETWORKS, self.pool(pool).n_networks, replace=False)
+        """The network numbers of a pool, most popular first; `kernels.write_addresses` writes them."""
+        n = max(1, round(self.pool(pool).n_networks * self.scale))
+        return self.dice(n, "networks", pool).below("network", N_NETWORKS)
 
-    def exits(self, pool: str, country: Ints, n_each: int, rng: np.random.Generator) -> Ints:
+    def exits(self, pool: str, country: Ints, n_each: int, dice: Dice) -> Ints:
         """Networks[len(country), n_each] from a pool; in a local pool each country has favourites of its own."""
         numbers, kind = self.networks(pool), self.pool(pool)
-        rank = skewed(rng, len(numbers), kind.skew, (len(country), n_each))
+        rank = np.stack(
+            [dice.skewed(f"{pool}{nth}", len(numbers), kind.skew) for nth in range(n_each)], axis=1
+        ).reshape(len(country), n_each)
         shift = country[:, None] * (len(numbers) // len(COUNTRIES)) if kind.local else 0
         chosen: Ints = numbers[(rank + shift) % len(numbers)]
         return chosen
 
     def clients(self, family: str) -> pa.Table:
         """The versions of one client, most used first: user_agent, tls_fingerprint, and the settings it sends."""
-        rng = self.rng("clients", family)
-        n_versions = CLIENTS_PER_FAMILY.get(family, 4)
-        product = grammar_for("en", "word").write("word", 1, rng)[0].as_py()
-        major, minor = rng.integers(0, 9), rng.integers(0, 30, n_versions)
-        systems = ("linux", "macos", "windows", "android", "ios")
-        agents = [f"{product}-{family}/{major}.{v} ({systems[rng.integers(5)]})" for v in minor]
-        lead = f"t13d{rng.integers(13, 19)}{rng.integers(10, 19):02d}h2_"
-        prints = join([random_hex(rng, n_versions, prefix=lead), random_hex(rng, n_versions)], pa.scalar("_"))
-        caps = np.full(n_versions, rng.choice(CAPS))
-        heats = np.full(n_versions, rng.choice(HEATS))
-        return pa.table({"user_agent": agents, "tls_fingerprint": prints, "max_tokens": caps, "temperature": heats})
+        one, each = self.dice(1, "client", family), self.dice(CLIENTS_PER_FAMILY.get(family, 4), "versions", family)
+        product = grammar().write("en_word", one.word("product"))[0].as_py()
+        major, minor, system = one.below("major", 9)[0], each.below("minor", 30), each.below("system", len(SYSTEMS))
+        runs_on = zip(minor.tolist(), system.tolist(), strict=True)
+        agents = [f"{product}-{family}/{major}.{version} ({SYSTEMS[place]})" for version, place in runs_on]
+        lead = f"t13d{13 + one.below('ciphers', 6)[0]}{10 + one.below('extensions', 9)[0]}h2_"
+        first, second = hexes(each.word("tls")).to_pylist(), hexes(each.word("tls2")).to_pylist()
+        return pa.table(
+            {
+                "user_agent": agents,
+                "tls_fingerprint": [f"{lead}{a}_{b}" for a, b in zip(first, second, strict=True)],
+                "max_tokens": np.repeat(CAPS[one.below("cap", len(CAPS))], len(each)),
+                "access_path": [ACCESS_PATHS.get(family.split("-", maxsplit=1)[0], "api")] * len(each),
+                "temperature": np.repeat(HEATS[one.below("heat", len(HEATS))], len(each)),
+            }
+        )
 
-    def texts(self, symbol: str, key: str, n: int, language: str = "en") -> pa.Array:
-        """Set texts that all who name the key have in common, such as a benchmark or a product's prompt."""
-        return grammar_for(language, symbol).write(symbol, n, self.rng("texts", symbol, key, language))
-
-
-def address(network: Ints, host: Ints) -> pa.Array:
-    """Addresses in ranges no one owns: 240.0.0.0/5, and documentation IPv6 for every eighth network."""
-    pairs, place = np.unique(network * 256 + host, return_inverse=True)
-    texts = []
-    for pair in pairs.tolist():
-        number, last = divmod(pair, 256)
-        if number % 8:
-            texts.append(f"{240 + (number >> 16)}.{number >> 8 & 255}.{number & 255}.{last}")
-        else:
-            texts.append(f"2001:db8:{number // 8:x}::{last:x}")
-    return pa.array(texts, pa.string()).take(pa.array(place))
+    def text_seeds(self, symbol: str, key: str, number: Ints) -> Words:
+        """Seeds of set texts that all who name the key have in common, such as a benchmark or a product's prompt."""
+        return Dice(np.asarray(number).astype(np.uint64)).word(
+            "text", name_word(self.seed, float(self.scale).hex(), symbol, key)
+        )

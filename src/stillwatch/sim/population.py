@@ -1,6 +1,6 @@
-"""population: ordinary accounts, drafted as columns of numbers that a campaign can still change.
+"""population: what ordinary accounts of one kind do, as data: how many, in what groups, what they say, whence and when.
 
-A population is data: how many accounts, in groups of what size, what a group shares, what they say, whence and when.
+A population is a table of a scenario file; each field of `Population` is a key of it.
 """
 
 from __future__ import annotations
@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-import pyarrow as pa
-
 from stillwatch.errors import SettingsError
-from stillwatch.sim.clock import HOUR_US, Shifts, send_times
-from stillwatch.sim.places import CAPS, HEATS, HOMES, N_ISSUERS, ZONES, Floats, Ints, Stage, skewed
+from stillwatch.sim.clock import RHYTHMS
+from stillwatch.sim.tongues import LANGUAGES, grammar
 
 SHAREABLE = frozenset({"card", "org", "mail", "network", "client", "signup"})
 SCOPES = ("all", "group", "account")
@@ -37,7 +34,9 @@ class Population:
     """Accounts of one kind. Shares are of 1; `active` and `signup` are in parts of the calendar, which begins at 0."""
 
     name: str
-    n_accounts: int
+    follows: str = ""
+    """What in the public record or in published traffic it follows."""
+    n_accounts: int = 100
     exchanges: float = 9.0
     """Median exchanges of an account; `spread` is the standard deviation of their logarithm."""
     spread: float = 1.1
@@ -54,207 +53,69 @@ class Population:
     system: Frame | None = None
     head: Frame | None = None
     tail: Frame | None = None
+    behind: int = 1
+    """People behind each account; each has a language, a way and a favourite kind of their own."""
     exits: Mapping[str, tuple[int, int]] = field(default_factory=lambda: {"home": (1, 2)})
     """Pools, the most used first, and the fewest and most networks an account has in each."""
     stay_h: float = 6.0
     """Hours an account stays on one network."""
     clients: Mapping[str, float] = field(default_factory=lambda: {"web": 1.0})
     rhythm: str = "people"
+    days: float = 0.5
+    """Share of its days on which an account sends anything."""
     session: float = 4.0
+    """Mean exchanges in a row; `gap_s` is the median time between two of them."""
     gap_s: float = 40.0
+    burst: float = 0.0
+    """Share of exchanges that a program sends at once with the next."""
     active: tuple[float, float] = (0.0, 1.0)
     churn: float = 0.25
     """Share of accounts that leave before the end."""
     signup: tuple[float, float] | None = None
-    """Sign-ups spread evenly over this part of the calendar; None: over the years before, some within."""
+    """Sign-ups spread evenly over this part of the calendar; none: over the years before, some within."""
     free: float = 0.0
     """Share of accounts without a card."""
     declared: float = 0.0
     """Share of groups that declare an organisation."""
+    reseller: bool = False
+    """It has told the provider that it resells."""
+    licensed: bool = False
+    """It may distil: its accounts are written to the allowlist."""
     retry: float = 0.03
-    """Share of exchanges that repeat the account's last prompt."""
+    """Share of exchanges that repeat the one before of the same session."""
     large: float = 0.5
     """Share of accounts that prefer the large models, and move on to the newest."""
+    wander: float = 0.06
+    """Share of exchanges with a model that is not the account's own."""
     adopt_days: float = 12.0
-    output: float = 260.0
-    """Median output tokens; `context` is the median of input tokens that are not in the prompt."""
-    context: float = 60.0
+    """Mean days until an account moves to a new model."""
+    shape: str = "conversation"
+    """Shape of its token counts, one of `clock.SHAPES`; `context` and `output` are their medians."""
+    context: float = 900.0
+    output: float = 180.0
 
     def __post_init__(self) -> None:
-        if unknown := self.shares - SHAREABLE:
-            raise SettingsError(f"population {self.name} shares what cannot be shared", got=", ".join(sorted(unknown)))
-        frames = [frame for frame in (self.system, self.head, self.tail) if frame]
-        if any(frame.scope not in SCOPES for frame in frames):
+        wrong = {
+            "shares what cannot be shared": self.shares - SHAREABLE,
+            "speaks unknown languages": set(self.languages) - set(LANGUAGES),
+            "has an unknown rhythm": {self.rhythm} - set(RHYTHMS),
+            "says what the grammar has no rule for": {
+                symbol for symbol in (*self.speech, *(frame.symbol for frame in self.frames)) if not _written(symbol)
+            },
+        }
+        for what, names in wrong.items():
+            if names:
+                raise SettingsError(f"population {self.name} {what}", got=", ".join(sorted(names)))
+        if any(frame.scope not in SCOPES for frame in self.frames):
             raise SettingsError(f"population {self.name} has a frame of unknown scope", expected=", ".join(SCOPES))
-
-
-@dataclass(slots=True, kw_only=True)
-class Draft:
-    """Accounts and rows of one population, before they are written; -1 stands for none.
-
-    Arrays from `group` to `heat` have one value per account, from `account` to `network` one per exchange.
-    """
-
-    stage: Stage
-    population: Population
-    rng: np.random.Generator
-    group: Ints
-    language: Ints
-    country: Ints
-    created_us: Ints
-    begin_us: Ints
-    end_us: Ints
-    card: Ints
-    issuer: Ints
-    org: Ints
-    client: Ints
-    clients: pa.Table
-    cap: Ints
-    heat: Floats
-    account: Ints
-    ts: Ints
-    network: Ints
-    prompt: pa.Array | None = None
-    system: pa.Array | None = None
+        if not 1 <= self.group[0] <= self.group[1] or self.n_accounts < 0 or self.exchanges <= 0 or self.session < 1:
+            raise SettingsError(f"population {self.name} has impossible sizes", do="Look at n_accounts, group, session")
 
     @property
-    def n_accounts(self) -> int:
-        """How many accounts there are."""
-        return len(self.group)
-
-    def unit(self, facet: str) -> Ints:
-        """Who has one value of a facet: the group where the population shares it, else the account."""
-        return self.group if facet in self.population.shares else np.arange(self.n_accounts)
+    def frames(self) -> list[Frame]:
+        """Its set texts."""
+        return [frame for frame in (self.system, self.head, self.tail) if frame]
 
 
-def draft(stage: Stage, population: Population) -> Draft:
-    """Draw the accounts of a population and when and from where they send; not yet what they say."""
-    rng = stage.rng("population", population.name)
-    group = _groups(population, rng)
-    language = _weighted(population.languages, group[-1] + 1, rng)[group]
-    country = _countries(population, language, group, rng)
-    created, begin, end = _lifetimes(stage, population, group, rng)
-    card = group if "card" in population.shares else np.arange(len(group))
-    paying = rng.random(len(group)) >= population.free
-    clients, client = _clients(stage, population, group, rng)
-    own_settings = rng.random(len(group)) < 0.3
-    account = np.repeat(np.arange(len(group)), _counts(population, rng, (end - begin) / (stage.n_days * 24 * HOUR_US)))
-    shifts = Shifts(
-        rhythm=population.rhythm,
-        begin_us=begin,
-        end_us=end,
-        session=population.session,
-        gap_s=population.gap_s,
-        zone=ZONES[country] + np.rint(rng.normal(0, 1.4, len(group))).astype(np.int64),
-    )
-    made = Draft(
-        stage=stage,
-        population=population,
-        rng=rng,
-        group=group,
-        language=language,
-        country=country,
-        created_us=created,
-        begin_us=begin,
-        end_us=end,
-        card=np.where(paying, card, -1),
-        issuer=(skewed(rng, N_ISSUERS, 0.8, len(group))[card] + country[card] * N_ISSUERS),
-        org=np.where((rng.random(len(group)) < population.declared)[group], group, -1),
-        client=client,
-        clients=clients,
-        cap=np.where(own_settings, rng.choice(CAPS, len(group)), clients["max_tokens"].to_numpy()[client]),
-        heat=np.where(own_settings, rng.choice(HEATS, len(group)), clients["temperature"].to_numpy()[client]),
-        account=account,
-        ts=send_times(stage, shifts, account, rng),
-        network=account,
-    )
-    made.network = networks(made)
-    return made
-
-
-def networks(made: Draft, *, rented: Mapping[str, Ints] | None = None) -> Ints:
-    """The network of each row, one of its account's exits; pools in `rented` are cut down to those networks."""
-    population, rng, unit = made.population, made.rng, made.unit("network")
-    n_units = int(unit.max()) + 1
-    country = np.zeros(n_units, np.int64)
-    country[unit] = made.country
-    spell = made.account * (1 << 20) + (made.ts - made.stage.start_us) // int(population.stay_h * HOUR_US)
-    _, spell = np.unique(spell, return_inverse=True)
-    odds = np.empty((len(population.exits), n_units))
-    tables, held = [], []
-    for place, (pool, (fewest, most)) in enumerate(population.exits.items()):
-        held.append(rng.integers(fewest, most + 1, n_units))
-        if rented and pool in rented:
-            tables.append(rng.choice(rented[pool], (n_units, most)))
-        else:
-            tables.append(made.stage.exits(pool, country, most, rng))
-        odds[place] = np.where(held[-1] > 0, 0.4**place, 0.0)
-    level = np.cumsum(odds, axis=0) / odds.sum(axis=0)
-    row_unit, luck, nth = unit[made.account], rng.random(len(spell))[spell], rng.random(len(spell))[spell] ** 1.5
-    pool_of_row = (luck > level[:, row_unit]).sum(axis=0)
-    out = np.zeros(len(spell), np.int64)
-    for place, (table, n_held) in enumerate(zip(tables, held, strict=True)):
-        here = pool_of_row == place
-        out[here] = table[row_unit[here], (nth[here] * n_held[row_unit[here]]).astype(np.int64)]
-    return out
-
-
-def _weighted(weights: Mapping[str, float], n: int, rng: np.random.Generator) -> Ints:
-    """Places in a mapping, drawn by its weights."""
-    shares = np.array(list(weights.values()), float)
-    return rng.choice(len(shares), n, p=shares / shares.sum())
-
-
-def _groups(population: Population, rng: np.random.Generator) -> Ints:
-    """Group numbers 0, 0, 1, ...; the last group may be smaller than the rest."""
-    fewest, most = population.group
-    sizes = rng.integers(fewest, most + 1, population.n_accounts // max(1, fewest) + 1)
-    return np.repeat(np.arange(len(sizes)), sizes)[: population.n_accounts]
-
-
-def _countries(population: Population, language: Ints, group: Ints, rng: np.random.Generator) -> Ints:
-    """Where each group lives, by its language."""
-    out = np.zeros(group[-1] + 1, np.int64)
-    of_group = np.zeros_like(out)
-    of_group[group] = language
-    for place, name in enumerate(population.languages):
-        homes = HOMES.get(name, {0: 1.0})
-        here = of_group == place
-        out[here] = rng.choice(list(homes), here.sum(), p=list(homes.values()))
-    return out[group]
-
-
-def _lifetimes(stage: Stage, population: Population, group: Ints, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
-    """When accounts signed up, begin and end (us)."""
-    n, span = len(group), float(stage.n_days * 24 * HOUR_US)
-    if population.signup:
-        low, high = population.signup
-        at = rng.uniform(low, high, n)
-    else:
-        at = np.where(rng.random(n) < 0.18, rng.uniform(0, 0.97, n), -rng.exponential(9.0, n))
-    if "signup" in population.shares:
-        at = at[group] + rng.exponential(0.05, n)
-    first, last = population.active
-    at = np.where(at > last - 0.02, rng.uniform(first - 0.3, last - 0.02, n), at)
-    begin = np.maximum(at, first)
-    end = np.where(rng.random(n) < population.churn, begin + rng.uniform(0.02, 1, n) * (last - begin), last)
-    created_us, begin_us, end_us = (
-        stage.start_us + (moment * span).astype(np.int64) for moment in (np.minimum(at, begin), begin, end)
-    )
-    return created_us, begin_us, end_us
-
-
-def _clients(stage: Stage, population: Population, group: Ints, rng: np.random.Generator) -> tuple[pa.Table, Ints]:
-    """The clients a population uses, and the one of each account."""
-    tables = [stage.clients(family) for family in population.clients]
-    sizes = np.array([table.num_rows for table in tables])
-    family = _weighted(population.clients, len(group), rng)
-    version = (sizes[family] * rng.random(len(group)) ** 2.2).astype(np.int64)
-    client = (np.cumsum(sizes) - sizes)[family] + version
-    return pa.concat_tables(tables), client[group] if "client" in population.shares else client
-
-
-def _counts(population: Population, rng: np.random.Generator, presence: Floats) -> Ints:
-    """Exchanges of each account: log-normal, fewer for those who were there for a shorter time, at least one."""
-    drawn = rng.lognormal(np.log(population.exchanges), population.spread, len(presence)) * np.sqrt(presence)
-    return np.clip(np.rint(drawn), 1, population.most).astype(np.int64)
+def _written(symbol: str) -> bool:
+    return f"en_{symbol}" in grammar()

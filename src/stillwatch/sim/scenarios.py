@@ -1,210 +1,216 @@
-"""scenarios: the ordinary populations of a provider, and the demonstration with one campaign among them."""
+"""scenarios: which populations and campaigns live in a world, as a readable TOML file or a few lines of Python.
+
+A scenario file names ordinary populations by the table of `worlds/populations.toml` they are like, campaigns by that
+of `worlds/campaigns.toml`, and changes what it wants: every field of `Population` and `Campaign` is a key.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Final
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
 
+import msgspec
+
+from stillwatch.errors import SettingsError
+from stillwatch.settings import suggestion
 from stillwatch.sim.campaign import Campaign
+from stillwatch.sim.places import POOLS, Pool
 from stillwatch.sim.population import Frame, Population
-from stillwatch.sim.world import Scenario
 
-SMALL_TALK: Final = {
-    "life": 0.4,
-    "study": 0.14,
-    "work": 0.14,
-    "code": 0.08,
-    "math": 0.06,
-    "write": 0.1,
-    "popular": 0.08,
-}
-TASKS: Final = {"code": 0.4, "math": 0.25, "study": 0.15, "work": 0.1, "write": 0.1}
+Block = TypeVar("Block")
+LIBRARIES: Final = ("populations", "campaigns")
+NO_CHANGE: Final[Mapping[str, Any]] = {}
+HARD_NEGATIVES: Final = (
+    "hackathon", "classroom", "office_vpn", "campus", "judge", "evaluator", "reseller", "resold", "licensed",
+    "victim", "coding_agent", "release_day", "carrier",
+)  # fmt: skip
+"""Ordinary populations that look like a campaign in one way each."""
 
-CONSUMERS: Final = Population(
-    name="consumer",
-    n_accounts=3000,
-    exchanges=9,
-    spread=1.15,
-    speech=SMALL_TALK,
-    free=0.5,
-    languages={"en": 0.62, "es": 0.12, "de": 0.1, "zh": 0.08, "ja": 0.08},
-    clients={"web": 0.6, "app": 0.37, "sdk-py": 0.03},
-    exits={"home": (1, 2), "mobile": (0, 2), "vpn": (0, 1)},
-    system=Frame(symbol="persona", scope="account", share=0.08),
-)
-HOUSEHOLDS: Final = replace(
-    CONSUMERS, name="household", n_accounts=240, group=(2, 4), shares=frozenset({"card", "network"}), free=0.0
-)
-CODERS: Final = Population(
-    name="coding_agent",
-    n_accounts=260,
-    exchanges=45,
-    spread=1.2,
-    speech={"trace": 0.8, "code": 0.2},
-    clients={"drake-cli": 1.0},
-    system=Frame(symbol="tool"),
-    exits={"home": (1, 2), "office": (0, 2), "cloud": (0, 1)},
-    rhythm="office",
-    session=14,
-    gap_s=15,
-    large=0.85,
-    context=2500,
-    output=320,
-)
-PAIRS: Final = replace(
-    CODERS,
-    name="pair_agent",
-    n_accounts=180,
-    clients={"siskin-ide": 1.0},
-    system=Frame(symbol="tool", n=3),
-    exchanges=30,
-)
-PRODUCTS: Final = Population(
-    name="rag_product",
-    n_accounts=130,
-    exchanges=100,
-    spread=0.9,
-    group=(3, 6),
-    declared=1.0,
-    churn=0.05,
-    shares=frozenset({"card", "org", "mail", "client", "signup"}),
-    speech={"passages": 1.0},
-    retry=0.0,
-    system=Frame(symbol="system", scope="group"),
-    head=Frame(symbol="head", scope="group", share=0.5),
-    exits={"cloud": (1, 3)},
-    clients={"sdk-py": 0.7, "sdk-js": 0.3},
-    rhythm="office",
-    session=3,
-    context=400,
-)
-AGENCIES: Final = Population(
-    name="agency",
-    n_accounts=90,
-    exchanges=45,
-    group=(8, 16),
-    shares=frozenset({"card", "mail"}),
-    speech={"work": 0.6, "write": 0.4},
-    system=Frame(symbol="system", scope="group", n=3, share=0.7),
-    exits={"office": (1, 2), "home": (0, 1), "cloud": (0, 1)},
-    clients={"web": 0.5, "sdk-js": 0.5},
-    rhythm="office",
-)
-EVALUATORS: Final = Population(
-    name="evaluator",
-    n_accounts=36,
-    exchanges=180,
-    spread=0.9,
-    speech={"benchmark": 1.0},
-    public={"benchmark": 1200},
-    head=Frame(symbol="head", n=4, key="suite"),
-    tail=Frame(symbol="elicit", n=2, share=0.3, key="suite"),
-    active=(0.58, 0.9),
-    exits={"cloud": (1, 3), "office": (0, 1)},
-    clients={"sdk-py": 1.0},
-    rhythm="machine",
-    session=80,
-    gap_s=4,
-    large=0.9,
-    adopt_days=1.0,
-    retry=0.1,
-    output=420,
-)
-JUDGES: Final = Population(
-    name="judge",
-    n_accounts=30,
-    exchanges=90,
-    speech={"verdict": 1.0},
-    head=Frame(symbol="head", n=3, key="judging"),
-    tail=Frame(symbol="elicit", n=2, key="judging"),
-    exits={"cloud": (1, 2)},
-    clients={"sdk-py": 1.0},
-    rhythm="machine",
-    session=30,
-    gap_s=5,
-    retry=0.0,
-)
-BATCHES: Final = Population(
-    name="batch",
-    n_accounts=14,
-    exchanges=450,
-    spread=0.7,
-    speech={"ticket": 1.0},
-    retry=0.0,
-    declared=1.0,
-    free=0.0,
-    head=Frame(symbol="head", scope="account", n=2),
-    exits={"cloud": (1, 4)},
-    clients={"sdk-py": 0.6, "sdk-js": 0.4},
-    rhythm="machine",
-    session=120,
-    gap_s=2,
-    context=5,
-    output=60,
-)
-CAMPUS: Final = replace(
-    CONSUMERS,
-    name="campus",
-    n_accounts=220,
-    exits={"campus": (1, 3), "mobile": (0, 1)},
-    free=0.8,
-    languages={"en": 0.9, "zh": 0.1},
-    speech={"study": 0.5, "math": 0.2, "code": 0.15, "life": 0.1, "popular": 0.05},
-    exchanges=8,
-)
-NOMADS: Final = replace(
-    CONSUMERS,
-    name="nomad",
-    n_accounts=70,
-    exits={"vpn": (4, 12), "home": (4, 16), "cloud": (2, 8)},
-    stay_h=3.0,
-    exchanges=70,
-    speech={**SMALL_TALK, "code": 0.4},
-    clients={"sdk-py": 0.3, "web": 0.7},
-    free=0.0,
-    large=0.8,
-)
 
-ORDINARY: Final = (
-    CONSUMERS,
-    HOUSEHOLDS,
-    CODERS,
-    PAIRS,
-    PRODUCTS,
-    AGENCIES,
-    EVALUATORS,
-    JUDGES,
-    BATCHES,
-    CAMPUS,
-    NOMADS,
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """Which populations and campaigns live in a world, from when and for how long."""
 
-HARVEST: Final = Campaign(
-    crew=Population(
-        name="harvest",
-        n_accounts=120,
-        exchanges=110,
-        spread=0.75,
-        speech=TASKS,
-        exits={"cloud": (5, 12)},
-        stay_h=2.0,
-        clients={"sdk-py": 0.75, "sdk-js": 0.25},
-        rhythm="people",
-        session=8,
-        gap_s=20,
-        active=(0.3, 0.97),
-        churn=0.15,
-        retry=0.0,
-        large=0.9,
-        adopt_days=0.5,
-        output=620,
-    ),
-)
+    title: str = ""
+    follows: str = ""
+    """What in the public record it follows, and what it does not claim."""
+    start: datetime = datetime(2026, 3, 2, tzinfo=UTC)
+    n_days: int = 30
+    release: float = 0.6
+    """Share of the calendar after which the newest model is out."""
+    populations: tuple[Population, ...] = ()
+    campaigns: tuple[Campaign, ...] = ()
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """Network pools to add to or change in `places.POOLS`."""
+    messages: bool = False
+    """Write the column `messages`: what was asked and answered before, which shows conversations handed over."""
+
+    def __post_init__(self) -> None:
+        names = [*(each.name for each in self.populations), *(each.name for each in self.campaigns)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise SettingsError("a scenario has two blocks of one name", got=", ".join(twice))
+        ordinary = {population.name for population in self.populations}
+        if strangers := sorted({each.copies for each in self.campaigns} - ordinary - {""}):
+            raise SettingsError("a campaign copies a population that is not there", got=", ".join(strangers))
+        if self.start.tzinfo is None or self.n_days < 1:
+            raise SettingsError("a scenario needs a start with a time zone and at least one day")
+
+    def all_pools(self) -> Mapping[str, Pool]:
+        """The common pools and its own."""
+        return {**POOLS, **self.pools}
+
+    def only(self, *names: str) -> Self:
+        """The same world with none but these populations and campaigns."""
+        there = {*(each.name for each in self.populations), *(each.name for each in self.campaigns)}
+        if unknown := sorted(set(names) - there):
+            raise SettingsError("the scenario has no such block", got=unknown[0], do=suggestion(unknown[0], [*there]))
+        return replace(
+            self,
+            populations=tuple(each for each in self.populations if each.name in names),
+            campaigns=tuple(each for each in self.campaigns if each.name in names),
+        )
+
+    def quiet(self) -> Self:
+        """The same world without its campaigns."""
+        return replace(self, campaigns=())
+
+    def having(self, *blocks: Population | Campaign) -> Self:
+        """The same world with these blocks, instead of those of the same names or added to the rest."""
+        new = {each.name for each in blocks}
+        return replace(
+            self,
+            populations=(
+                *(each for each in self.populations if each.name not in new),
+                *(each for each in blocks if isinstance(each, Population)),
+            ),
+            campaigns=(
+                *(each for each in self.campaigns if each.name not in new),
+                *(each for each in blocks if isinstance(each, Campaign)),
+            ),
+        )
+
+
+def ordinary(name: str, /, **changes: Any) -> Population:
+    """A population of the library, with fields of `Population` changed."""
+    return replace(_population(name, {}), **changes)
+
+
+def campaign(like: str, /, *, tier: int | None = None, crew: Mapping[str, Any] = NO_CHANGE, **changes: Any) -> Campaign:
+    """A campaign of the library at a tier of isolation, with fields of `Campaign`, and of its `crew`, changed."""
+    made = replace(_campaign({"like": like}), **changes).with_crew(**crew)
+    return made if tier is None else made.at_tier(tier)
+
+
+def shipped() -> dict[str, Path]:
+    """The scenarios that come with the package, by name."""
+    folder = Path(str(files("stillwatch.sim") / "worlds"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml")) if path.stem not in LIBRARIES}
+
+
+def load_scenario(name: str | Path) -> Scenario:
+    """Read a scenario: the name of a shipped one, or the path of a TOML file.
+
+    Raises:
+        SettingsError: there is no such scenario, or a line of it makes no sense.
+    """
+    known = shipped()
+    path = known.get(str(name), Path(name))
+    if not path.is_file():
+        raise SettingsError(
+            f"there is no scenario {str(name)!r}", do=f"Name a TOML file, or one of: {', '.join(known)}."
+        )
+    table = _read(path)
+    _check_keys(Scenario, table, str(path))
+    populations = tuple(_population(each, change) for each, change in table.pop("populations", {}).items())
+    campaigns = tuple(_campaign(each) for each in table.pop("campaigns", ()))
+    pools = {name: _convert(Pool, pool, f"pool {name}") for name, pool in table.pop("pools", {}).items()}
+    plain = _convert(Scenario, table, str(path))
+    return replace(plain, populations=populations, campaigns=campaigns, pools=pools)
 
 
 def demo_scenario(*, n_consumers: int = 3000) -> Scenario:
-    """Thirty days of a provider's ordinary traffic and one campaign; all sizes follow the number of consumers."""
-    scale = n_consumers / CONSUMERS.n_accounts
-    populations = tuple(replace(each, n_accounts=max(1, round(each.n_accounts * scale))) for each in ORDINARY)
-    crew = replace(HARVEST.crew, n_accounts=max(2, round(HARVEST.crew.n_accounts * scale)))
-    return Scenario(populations=populations, campaigns=(replace(HARVEST, crew=crew),))
+    """The demonstration: thirty days of a provider's ordinary traffic and one campaign, sized by its consumers."""
+    scenario = load_scenario("demo")
+    size = n_consumers / next(each.n_accounts for each in scenario.populations if each.name == "consumer")
+    return replace(
+        scenario,
+        populations=tuple(replace(p, n_accounts=max(1, round(p.n_accounts * size))) for p in scenario.populations),
+        campaigns=tuple(c.with_crew(n_accounts=max(2, round(c.crew.n_accounts * size))) for c in scenario.campaigns),
+    )
+
+
+@cache
+def _library(name: str) -> dict[str, Any]:
+    return _read(Path(str(files("stillwatch.sim") / "worlds" / f"{name}.toml")))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML", got=str(error)) from error
+
+
+def _entry(library: str, name: str) -> dict[str, Any]:
+    table = _library(library)
+    if name not in table:
+        raise SettingsError(f"there is no such block among the {library}", got=name, do=suggestion(name, [*table]))
+    entry = dict(table[name])
+    if like := entry.pop("like", None):
+        entry = _merged(_entry(library, like), entry)
+    return entry
+
+
+def _population(name: str, change: Mapping[str, Any]) -> Population:
+    """A population like the one of its name, or like the one its table names."""
+    change = dict(change)
+    like = change.pop("like", name)
+    table = _merged(_entry("populations", like), change) | {"name": name}
+    _check_keys(Population, table, f"population {name}")
+    return _convert(Population, table, f"population {name}")
+
+
+def _campaign(change: Mapping[str, Any]) -> Campaign:
+    change = dict(change)
+    like = change.pop("like", None)
+    name = change.pop("name", like)
+    table = _merged(_entry("campaigns", like), change) if like else change
+    tier = table.pop("tier", None)
+    crew = {"name": name, **table.get("crew", {})}
+    table["crew"] = _merged(_entry("populations", crew.pop("like")), crew) if "like" in crew else crew
+    where = f"campaign {name}"
+    _check_keys(Campaign, table, where)
+    _check_keys(Population, table["crew"], where)
+    made = _convert(Campaign, table, where)
+    return made if tier is None else made.at_tier(tier)
+
+
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with changes; of the tables in it only a crew is changed key by key, unless it is like another."""
+    merged = {**base, **change}
+    if "crew" in base and "crew" in change and "like" not in change["crew"]:
+        merged["crew"] = {**base["crew"], **change["crew"]}
+    return merged
+
+
+def _check_keys(kind: type, table: Mapping[str, Any], where: str) -> None:
+    known: Sequence[str] = [each.name for each in fields(kind)]
+    for name in table:
+        if name not in known:
+            raise SettingsError(f"{where}: there is no key {name!r}", do=suggestion(name, known))
+    for place in ("system", "head", "tail"):
+        if kind is Population and place in table:
+            _check_keys(Frame, table[place], f"{where}: {place}")
+
+
+def _convert(kind: type[Block], table: Mapping[str, Any], where: str) -> Block:
+    try:
+        return msgspec.convert(table, type=kind)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{where} makes no sense", got=str(error)) from None

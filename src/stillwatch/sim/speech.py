@@ -1,74 +1,154 @@
-"""speech: what the accounts of a draft say, and the set texts around it."""
+"""speech: what the accounts of a cast say, and the set texts around it, as symbols and seeds for the grammar."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from stillwatch.sim.grammar import PARAGRAPH, capital, join
-from stillwatch.sim.places import Ints, skewed
-from stillwatch.sim.population import Draft, Frame
-from stillwatch.sim.tongues import grammar_for
+from stillwatch.sim.campaign import Campaign
+from stillwatch.sim.cast import Cast
+from stillwatch.sim.dice import Dice, Flags, Ints, Words
+from stillwatch.sim.population import Frame, Population
+from stillwatch.sim.tongues import symbol_for
 
 FAITHFUL = 0.55
-"""Share of what an account says that is of its own favourite kind."""
+"""Share of what a person says that is of their own favourite kind."""
+
+HEAD, BODY, MIDDLE, MORE, TAIL, PHRASE, SYSTEM = range(7)
+N_PARTS = 6
+"""Parts of a prompt; the system prompt is a text of its own."""
 
 
-def speak(made: Draft) -> None:
-    """Fill in the prompts and system prompts of a draft."""
-    population = made.population
-    body = repeated(made, say(made, population.speech))
-    frames = [framed(made, frame) for frame in (population.head, population.tail)]
-    made.prompt = join([part for part in (frames[0], body, frames[1]) if part is not None], PARAGRAPH)
-    made.system = framed(made, population.system)
+@dataclass(slots=True)
+class Lines:
+    """Parts of n prompts and system prompts: arrays (n, 7); a symbol of -1 is a part left out."""
+
+    symbols: Ints
+    seeds: Words
+    manners: Words
+    capitals: Flags
+
+    @classmethod
+    def empty(cls, n: int) -> Lines:
+        """Nothing said yet."""
+        shape = (n, N_PARTS + 1)
+        return cls(
+            np.full(shape, -1, np.int64), np.zeros(shape, np.uint64), np.zeros(shape, np.uint64), np.zeros(shape, bool)
+        )
+
+    def put(self, at: Ints, part: int, symbol: Ints | int, seed: Words, manner: Words | None = None) -> None:
+        """Say a text of a symbol in a part of some rows; without a manner the seed fixes all of it."""
+        self.symbols[at, part] = symbol
+        self.seeds[at, part] = seed
+        self.manners[at, part] = seed if manner is None else manner
 
 
-def say(made: Draft, speech: Mapping[str, float]) -> pa.Array:
-    """One free text for each row; an account has a favourite kind, a language and a way with capitals."""
-    rng, n_rows = made.rng, len(made.account)
-    shares = np.array(list(speech.values()), float)
-    odds = shares / shares.sum()
-    favourite = rng.choice(len(odds), made.n_accounts, p=odds)
-    faithful = rng.random(n_rows) < FAITHFUL
-    kind = np.where(faithful, favourite[made.account], rng.choice(len(odds), n_rows, p=odds))
-    lane = made.language[made.account] * len(odds) + kind
-    order, parts = np.argsort(lane, kind="stable"), []
-    for number in np.unique(lane):
-        language = list(made.population.languages)[number // len(odds)]
-        parts.append(_texts(made, language, list(speech)[number % len(odds)], int((lane == number).sum())))
-    place = np.empty(n_rows, np.int64)
-    place[order] = np.arange(n_rows)
-    texts = pa.concat_arrays(parts).take(pa.array(place))
-    formal = rng.random(made.n_accounts) < 0.5
-    return pc.if_else(pa.array(formal[made.account]), capital(texts), texts)
+@dataclass(frozen=True, slots=True)
+class Speakers:
+    """Rows of one cast: where they stand among all, which account speaks, and dice for the text and its session."""
+
+    at: Ints
+    who: Ints
+    text: Dice
+    session: Dice
+
+    def some(self, chosen: Flags) -> Speakers:
+        """Some of the rows."""
+        return Speakers(self.at[chosen], self.who[chosen], self.text[chosen], self.session[chosen])
+
+    def people(self, cast: Cast) -> Dice:
+        """Dice for the person behind each row."""
+        n = cast.population.behind
+        account = cast.dice[self.who]
+        return account if n == 1 else Dice(account.word("person", self.session.below("person", n)))
 
 
-def _texts(made: Draft, language: str, symbol: str, n: int) -> pa.Array:
-    """Texts of a symbol: freshly written, or picked from its set texts where the population has them in public."""
-    if n_set := made.population.public.get(symbol):
-        return made.stage.texts(symbol, symbol, n_set, language).take(pa.array(made.rng.integers(0, n_set, n)))
-    return grammar_for(language, symbol).write(symbol, n, made.rng)
+def speak(cast: Cast, rows: Speakers, lines: Lines) -> None:
+    """Say what the accounts of a population say."""
+    population = cast.population
+    say(cast, rows, lines, population.speech)
+    for part, frame in ((HEAD, population.head), (TAIL, population.tail), (SYSTEM, population.system)):
+        if frame:
+            put_frame(cast, rows, lines, part, frame)
 
 
-def repeated(made: Draft, texts: pa.Array) -> pa.Array:
-    """The same texts, where some rows repeat the one before of the same account."""
-    again = made.rng.random(len(made.account)) < made.population.retry
-    again[:1] = False
-    again[1:] &= made.account[1:] == made.account[:-1]
-    return texts.take(pa.array(np.maximum.accumulate(np.where(again, 0, np.arange(len(again))))))
+def say(
+    cast: Cast,
+    rows: Speakers,
+    lines: Lines,
+    speech: Mapping[str, float],
+    *,
+    part: int = BODY,
+    seeds: Words | None = None,
+) -> None:
+    """One free text a row; a person has a favourite kind, a language and a way with capitals.
+
+    Where `seeds` are given they fix what is said; how it is worded still changes from row to row.
+    """
+    population, people, text = cast.population, rows.people(cast), rows.text
+    weights, languages = list(speech.values()), list(population.languages)
+    favourite, drawn = people.weighted("favourite", weights), text.weighted(f"kind {part}", weights)
+    kind = np.where(text.flag(f"faithful {part}", FAITHFUL), favourite, drawn)
+    language = cast.language[rows.who]
+    if population.behind > 1:
+        language = people.weighted("language", list(population.languages.values()))
+    table = np.array([[symbol_for(tongue, symbol) for symbol in speech] for tongue in languages])
+    own = text.word(f"said {part}")
+    lines.put(rows.at, part, table[language, kind], own if seeds is None else seeds, own)
+    lines.capitals[rows.at, part] = people.flag("formal", 0.5)
+    for place, symbol in enumerate(speech):
+        if n_set := population.public.get(symbol):
+            known = rows.some(kind == place)
+            seed = cast.stage.text_seeds(symbol, symbol, known.text.below("public", n_set))
+            lines.put(known.at, part, symbol_for("en", symbol), seed)
 
 
-def framed(made: Draft, frame: Frame | None) -> pa.Array | None:
-    """The set text of each row, null for accounts that use none; None without a frame."""
-    if frame is None:
-        return None
-    unit = {"all": np.zeros(made.n_accounts, np.int64), "group": made.group, "account": np.arange(made.n_accounts)}[
-        frame.scope
-    ]
-    users = made.rng.random(made.n_accounts) < frame.share
-    texts = made.stage.texts(frame.symbol, frame.key or made.population.name, int(unit.max() + 1) * frame.n)
-    picked: Ints = unit[made.account] * frame.n + skewed(made.rng, frame.n, 0.6, len(made.account))
-    return texts.take(pa.array(picked, mask=~users[made.account]))
+def put_frame(cast: Cast, rows: Speakers, lines: Lines, part: int, frame: Frame) -> None:
+    """Put set texts around what is said, for the accounts that use them."""
+    units = {"all": np.zeros(len(cast), np.int64), "group": cast.group, "account": np.arange(len(cast))}[frame.scope]
+    users = rows.some(cast.dice.flag(f"frame {part}", frame.share)[rows.who])
+    number = units[users.who] * frame.n + users.text.skewed(f"frame {part}", frame.n, 0.6)
+    key = frame.key or cast.population.name
+    lines.put(users.at, part, symbol_for("en", frame.symbol), cast.stage.text_seeds(frame.symbol, key, number))
+
+
+def work(cast: Cast, rows: Speakers, lines: Lines, campaign: Campaign, victim: Population | None) -> None:
+    """Send the tasks of the work list, each wrapped in a template of its account, and hide them among customers."""
+    hidden = rows.text.flag("cover", campaign.cover)
+    tasks, customers = rows.some(~hidden), rows.some(hidden)
+    seeds = None
+    if campaign.wordings > 1:
+        n_tasks = max(1, round(cast.exchanges.sum() * (1 - campaign.cover) / campaign.wordings))
+        seeds = cast.stage.text_seeds("task", campaign.name, tasks.text.below("task", n_tasks))
+    say(cast, tasks, lines, campaign.crew.speech, seeds=seeds)
+    say(cast, customers, lines, campaign.cover_speech)
+    if campaign.crew.system:
+        put_frame(cast, rows, lines, SYSTEM, campaign.crew.system)
+    _put_templates(cast, tasks, lines, campaign)
+    if victim and victim.system:
+        put_frame(cast, rows, lines, SYSTEM, replace(victim.system, key=victim.system.key or victim.name))
+    asks = tasks.some(tasks.text.flag("elicit", campaign.elicit))
+    phrase = asks.text.word("phrase")
+    if campaign.n_phrases:
+        phrase = cast.stage.text_seeds("elicit", campaign.name, asks.text.below("which phrase", campaign.n_phrases))
+    lines.put(asks.at, PHRASE, symbol_for("en", "elicit"), phrase)
+
+
+def _put_templates(cast: Cast, tasks: Speakers, lines: Lines, campaign: Campaign) -> None:
+    """Which template a task is sent with: one of the few its account has; the place decides where it stands."""
+    n_all, before = sum(campaign.templates.values()), 0
+    if not n_all:
+        return
+    slot = tasks.text.below("slot", campaign.per_account)
+    number = (cast.dice[tasks.who].word("template", slot) % np.uint64(n_all)).astype(np.int64)
+    for place, part in (("head", HEAD), ("tail", TAIL), ("middle", MIDDLE), ("system", SYSTEM)):
+        n_here = campaign.templates.get(place, 0)
+        mine = (number >= before) & (number < before + n_here)
+        here, symbol = tasks.some(mine), {"middle": "head"}.get(place, place)
+        seeds = cast.stage.text_seeds(symbol, f"{campaign.name}/{place}", number[mine] - before)
+        lines.put(here.at, part, symbol_for("en", symbol), seeds)
+        if place == "middle":
+            say(cast, here, lines, campaign.crew.speech, part=MORE)
+        before += n_here
