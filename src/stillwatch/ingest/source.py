@@ -22,7 +22,7 @@ import pyarrow as pa
 from stillwatch.errors import InputError
 from stillwatch.ingest.conform import DERIVED, Tally, Window, conform
 from stillwatch.ingest.discover import find_files
-from stillwatch.ingest.files import OpenFile, open_file, read_file
+from stillwatch.ingest.files import OpenFile, link, open_file, read_file
 from stillwatch.ingest.filtered import can_filter, read_filtered
 from stillwatch.ingest.fingerprint import Fingerprints
 from stillwatch.ingest.names import EXCHANGE_ALIASES, check_mapping, listing
@@ -133,6 +133,7 @@ def open_logs(
     if not opened:
         raise InputError(f"{', '.join(empty[:3])}: no rows at all", got="only empty files", do="Check the path")
     _check_used(mapping, opened)
+    opened = link(opened)
     return LogSource(opened, skipped=skipped, empty=empty, latest=as_us(now + _AHEAD), threads=threads)
 
 
@@ -210,7 +211,7 @@ class LogSource:
         for at, entry in enumerate(self._opened):
             n_rows = 0
             for raw in read_file(entry, needed, window=window, threads=self._threads):
-                n_rows += raw.n_rows + raw.n_outside + sum(raw.rejects.values())
+                n_rows += raw.n_rows + raw.n_outside + raw.n_joined + sum(raw.rejects.values())
                 tally.n_outside += raw.n_outside
                 tally.rejects += Counter(raw.rejects)
                 tally.notes += Counter(raw.notes)

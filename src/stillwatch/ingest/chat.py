@@ -1,0 +1,249 @@
+"""chat: the readers that importers share: conversations, answers, tools, states and addresses in their usual shapes.
+
+Conversations and answers of OpenAI (chat, completions, responses), Anthropic and OpenTelemetry look different and say
+the same; here each becomes a list of role and content, or one text. Every reader takes any value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+_DEEPEST = 8
+_OK = range(200, 300)
+_OPERATIONS = {
+    "chat": "chat",
+    "completion": "chat",
+    "acompletion": "chat",
+    "chat/completions": "chat",
+    "text_completion": "text_completion",
+    "atext_completion": "text_completion",
+    "completions": "text_completion",
+    "generate_content": "chat",
+    "messages": "chat",
+    "anthropic_messages": "chat",
+    "responses": "chat",
+    "aresponses": "chat",
+    "embeddings": "embeddings",
+    "embedding": "embeddings",
+    "aembedding": "embeddings",
+}
+_INSIDE = [
+    ipaddress.ip_network(text)
+    for text in (
+        "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 127.0.0.0/8 169.254.0.0/16 100.64.0.0/10 ::1/128 fc00::/7 fe80::/10"
+    ).split()
+]
+
+
+def parsed(value: Any) -> Any:
+    """JSON inside a text as what it says; every other value as it is."""
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        try:
+            return msgspec.json.decode(value)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return value
+    return value
+
+
+def conversation(value: Any) -> Any:
+    """Turns as role and content, from a list of messages, a request that holds them, or bare text."""
+    value = parsed(value)
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}] if value else None
+    if isinstance(value, Mapping):
+        return _of_request(value)
+    if not isinstance(value, list):
+        return value
+    turns = [turn if _is_plain(turn) else _turn(turn) for turn in value]
+    return turns or None
+
+
+def _is_plain(turn: Any) -> bool:
+    return type(turn) is dict and len(turn) == 2 and type(turn.get("content")) is str and type(turn.get("role")) is str
+
+
+def _turn(turn: Any) -> dict[str, Any]:
+    if not isinstance(turn, Mapping):
+        return {"role": "user", "content": prose(turn)}
+    content = turn.get("content")
+    if content is None:
+        content = turn.get("parts", turn.get("text"))
+    role = turn.get("role")
+    return {"role": role if isinstance(role, str) else None, "content": prose(content)}
+
+
+def _of_request(request: Mapping[str, Any]) -> Any:
+    for key in ("messages", "input", "prompt"):
+        if request.get(key):
+            turns = conversation(request[key])
+            first = prose(request.get("system") or request.get("instructions"))
+            return [{"role": "system", "content": first}, *turns] if first and isinstance(turns, list) else turns
+    return [_turn(request)] if "role" in request else None
+
+
+def prose(value: Any, depth: int = 0) -> str | None:
+    """The text in a text, a part, a message, or a list of these; None where there is none."""
+    if isinstance(value, str):
+        return value
+    if depth > _DEEPEST:
+        return None
+    if isinstance(value, Mapping):
+        for key in ("text", "content", "parts", "output_text"):
+            found = prose(value.get(key), depth + 1)
+            if found is not None:
+                return found
+        return None
+    if isinstance(value, list):
+        parts = [text for part in value if (text := prose(part, depth + 1)) is not None]
+        return "\n".join(parts) if parts else None
+    return None
+
+
+def answer(value: Any) -> str | None:
+    """The text of an answer: choices, output items, content parts, a whole response, or bare text."""
+    value = parsed(value)
+    if isinstance(value, str):
+        return value
+    said = _said(value)
+    if isinstance(said, Mapping):
+        for key in ("message", "delta"):
+            if isinstance(said.get(key), Mapping):
+                return prose(said[key])
+        return prose(said)
+    return prose(value)
+
+
+def _said(value: Any) -> Any:
+    """The first choice of an answer, or the message it is."""
+    if isinstance(value, Mapping):
+        for key in ("choices", "output", "content", "message"):
+            if value.get(key):
+                return _said(value[key]) if key in ("choices", "output") else value
+        return value
+    if isinstance(value, list):
+        messages = [one for one in value if isinstance(one, Mapping)]
+        return next(
+            (one for one in messages if one.get("type", "message") == "message"), messages[0] if messages else None
+        )
+    return None
+
+
+def stop_reason(value: Any) -> Any:
+    """Why an answer ended, of its first choice; a list of reasons gives its first."""
+    value = parsed(value)
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return value[0]
+    if isinstance(value, str):
+        return value
+    said = _said(value)
+    found = (said.get("finish_reason") or said.get("stop_reason")) if isinstance(said, Mapping) else None
+    if found is None and isinstance(value, Mapping):
+        found = value.get("stop_reason") or value.get("finish_reason")
+    return found if isinstance(found, str) else None
+
+
+def n_tool_calls(value: Any) -> int | None:
+    """How many tools an answer calls; None where there is no answer."""
+    value = parsed(value)
+    if not isinstance(value, (Mapping, list)) or not value:
+        return None
+    items = value["output"] if isinstance(value, Mapping) and "output" in value else value
+    calls = [one for one in items if _kind(one) == "function_call"] if isinstance(items, list) else []
+    if calls:
+        return len(calls)
+    said = _said(value)
+    if not isinstance(said, Mapping):
+        return None
+    inner = said.get("message")
+    message = inner if isinstance(inner, Mapping) else said
+    called = message.get("tool_calls")
+    if isinstance(called, list):
+        return len(called)
+    parts = message.get("parts", message.get("content"))
+    return sum(_kind(part) in ("tool_call", "tool_use") for part in parts) if isinstance(parts, list) else 0
+
+
+def _kind(part: Any) -> Any:
+    return part.get("type") if isinstance(part, Mapping) else None
+
+
+def tool_names(value: Any) -> Any:
+    """The names of the tools a request offers."""
+    value = parsed(value)
+    if not isinstance(value, list):
+        return value
+    return [_tool(one) for one in value] or None
+
+
+def _tool(one: Any) -> str | None:
+    if not isinstance(one, Mapping):
+        return one if isinstance(one, str) else None
+    inner = one.get("function")
+    name = (inner if isinstance(inner, Mapping) else one).get("name", one.get("type"))
+    return name if isinstance(name, str) else None
+
+
+def status(value: Any) -> str | None:
+    """An HTTP status as text; success without a number is 200, failure without one is `error`."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    text = str(int(value)) if isinstance(value, (int, float)) else value.strip().lower()
+    if text in ("success", "ok", "succeeded"):
+        return "200"
+    if text in ("failure", "failed", "error"):
+        return "error"
+    return "200" if text.isdecimal() and int(text) in _OK else text or None
+
+
+def operation(value: Any) -> Any:
+    """What was asked of the interface, in the words of OpenTelemetry: chat, text_completion, embeddings."""
+    if not isinstance(value, str):
+        return value
+    path = value.partition("?")[0].strip("/").removeprefix("openai/").removeprefix("v1/")
+    return _OPERATIONS.get(path, value or None)
+
+
+@lru_cache(maxsize=1 << 16)
+def _parsed_address(text: str) -> tuple[str, bool] | None:
+    """An address without its port, and whether it is one of an inner network."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(found, "ipv4_mapped", None)
+    found = mapped or found
+    return str(found), any(found in network for network in _INSIDE if network.version == found.version)
+
+
+def outer_address(value: Any) -> str | None:
+    """The last address of a list that is not of an inner network.
+
+    The last: what stands before it was sent by the client, who may write anything there.
+    """
+    if not isinstance(value, str):
+        return None
+    found = (_parsed_address(part) for part in reversed(value.split(",")))
+    return next((one[0] for one in found if one and not one[1]), None)
+
+
+def any_address(value: Any) -> Any:
+    """The last address of a list, without its port."""
+    if not isinstance(value, str):
+        return value
+    found = (_parsed_address(part) for part in reversed(value.split(",")))
+    return next((one[0] for one in found if one), None)
+
+
+def first_of(values: Iterable[Any]) -> Any:
+    """The first value that is one."""
+    return next((value for value in values if value not in (None, "")), None)

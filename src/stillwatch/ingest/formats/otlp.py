@@ -1,0 +1,339 @@
+"""otlp: OpenTelemetry's GenAI spans and events, as OTLP in JSON or protobuf, under old and new attribute names.
+
+A span of a model call is an exchange. A log record of the same call, which may carry the content, completes it: both
+name the span. Spans of agents, tools and plain HTTP are no model calls. The names follow the semantic conventions for
+generative AI (`semantic-conventions-genai`, docs/gen-ai) and, before them, versions 1.28 to 1.36 and OpenLLMetry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from stillwatch.ingest.chat import (
+    answer,
+    any_address,
+    conversation,
+    n_tool_calls,
+    operation,
+    outer_address,
+    parsed,
+    prose,
+    status,
+    stop_reason,
+    tool_names,
+)  # fmt: skip
+from stillwatch.ingest.formats.litellm import somebody
+from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, at
+
+_NO_CALLS = frozenset(
+    "execute_tool invoke_agent create_agent invoke_workflow retrieval search_memory plan execute_task".split()
+)
+_CALLS = (
+    "gen_ai.request.model", "gen_ai.response.model", "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens",
+    "gen_ai.operation.name",
+)  # fmt: skip
+_DETAILS = "gen_ai.client.inference.operation.details"
+_TURNS = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
+_CHOICE = "gen_ai.choice"
+_NUMBERED = re.compile(r"(gen_ai\.(?:prompt|completion)|llm\.request\.functions)\.(\d+)\.(\w+)")
+_REQUEST_ID = re.compile(r"""['"]x-request-id['"]: ['"]([^'"]+)""")
+_OK, _FAILED = "200", "error"
+
+
+class AnyValue(msgspec.Struct, gc=False):
+    """A value as OTLP/JSON writes it; one field is set."""
+
+    stringValue: str | None = None  # noqa: N815 (the names of the format)
+    intValue: int | str | None = None  # noqa: N815
+    doubleValue: float | str | None = None  # noqa: N815
+    boolValue: bool | None = None  # noqa: N815
+    arrayValue: Values | None = None  # noqa: N815
+    kvlistValue: Pairs | None = None  # noqa: N815
+
+
+class KeyValue(msgspec.Struct, gc=False):
+    """An attribute."""
+
+    key: str = ""
+    value: AnyValue | None = None
+
+
+class Values(msgspec.Struct, gc=False):
+    """A list."""
+
+    values: list[AnyValue] = []
+
+
+class Pairs(msgspec.Struct, gc=False):
+    """A map."""
+
+    values: list[KeyValue] = []
+
+
+class Event(msgspec.Struct, gc=False):
+    """An event on a span."""
+
+    name: str = ""
+    attributes: list[KeyValue] = []
+
+
+class Status(msgspec.Struct, gc=False):
+    """How a span ended: 0 unset, 1 ok, 2 error."""
+
+    code: int | str = 0
+
+
+class Span(msgspec.Struct, gc=False):
+    """A span."""
+
+    traceId: str = ""  # noqa: N815
+    spanId: str = ""  # noqa: N815
+    startTimeUnixNano: int | str | None = None  # noqa: N815
+    attributes: list[KeyValue] = []
+    events: list[Event] = []
+    status: Status | None = None
+
+
+class LogRecord(msgspec.Struct, gc=False):
+    """A log record, an event where it has a name."""
+
+    traceId: str = ""  # noqa: N815
+    spanId: str = ""  # noqa: N815
+    timeUnixNano: int | str | None = None  # noqa: N815
+    observedTimeUnixNano: int | str | None = None  # noqa: N815
+    eventName: str = ""  # noqa: N815
+    body: AnyValue | None = None
+    attributes: list[KeyValue] = []
+
+
+class ScopeSpans(msgspec.Struct, gc=False):
+    """Spans of one library."""
+
+    spans: list[Span] = []
+
+
+class ResourceSpans(msgspec.Struct, gc=False):
+    """Spans of one program."""
+
+    scopeSpans: list[ScopeSpans] = []  # noqa: N815
+
+
+class ScopeLogs(msgspec.Struct, gc=False):
+    """Log records of one library."""
+
+    logRecords: list[LogRecord] = []  # noqa: N815
+
+
+class ResourceLogs(msgspec.Struct, gc=False):
+    """Log records of one program."""
+
+    scopeLogs: list[ScopeLogs] = []  # noqa: N815
+
+
+class Export(msgspec.Struct, gc=False):
+    """What an exporter sends and a collector writes on a line: spans or log records."""
+
+    resourceSpans: list[ResourceSpans] = []  # noqa: N815
+    resourceLogs: list[ResourceLogs] = []  # noqa: N815
+
+
+class Told(NamedTuple):
+    """A span or a log record, whatever it was encoded in."""
+
+    place: str
+    ts: int | None
+    name: str
+    status: str | None
+    attributes: dict[str, Any]
+    events: list[tuple[str, dict[str, Any]]]
+    body: Any
+
+
+def explode(export: Export) -> Iterator[dict[str, Any]]:
+    """Flat rows of an export: attributes by their names, and what `_row` adds."""
+    spans = (span for resource in export.resourceSpans for scope in resource.scopeSpans for span in scope.spans)
+    logs = (log for resource in export.resourceLogs for scope in resource.scopeLogs for log in scope.logRecords)
+    yield from rows((_span(span) for span in spans), (_log(log) for log in logs))
+
+
+def rows(spans: Iterable[Told], logs: Iterable[Told]) -> Iterator[dict[str, Any]]:
+    """Flat rows: one for each span, one for each log record of a whole call, one for each call told turn by turn."""
+    for span in spans:
+        yield _row(span) if _is_call(span.attributes) else {"call": "no"}
+    told: dict[str, list[Told]] = {}
+    for log in logs:
+        if log.name == _DETAILS or (log.name not in (*_TURNS, _CHOICE) and _is_call(log.attributes)):
+            yield _row(log) | {"aside": True}
+        elif (log.name in _TURNS or log.name == _CHOICE) and log.place:
+            told.setdefault(log.place, []).append(log)
+        else:
+            yield {"call": "no"}
+    for turns in told.values():
+        events = [(one.name, one.body if isinstance(one.body, dict) else one.attributes) for one in turns]
+        yield _row(turns[0]._replace(attributes={}, events=events)) | {"aside": True}
+
+
+def _is_call(attributes: Mapping[str, Any]) -> bool:
+    if attributes.get("gen_ai.operation.name") in _NO_CALLS:
+        return False
+    return any(name in attributes for name in _CALLS)
+
+
+def _row(told: Told) -> dict[str, Any]:
+    """The attributes, and beside them: call, ts, place, status, aside, turns, said, tools."""
+    given = told.attributes
+    numbered = _numbered(given) if any(name.endswith(".0.role") or name.endswith(".0.name") for name in given) else {}
+    turns: list[Any] = []
+    choices: list[Any] = []
+    for name, body in told.events:
+        if name in _TURNS:
+            turns.append({"role": body.get("role", _TURNS[name]), "content": body.get("content")})
+        elif name == _CHOICE:
+            choices.append(body)
+        else:
+            given = given | {key: value for key, value in body.items() if key.startswith("gen_ai.")}
+    asked = given.get("gen_ai.input.messages") or numbered.get("gen_ai.prompt") or given.get("gen_ai.prompt") or turns
+    said = (
+        given.get("gen_ai.output.messages") or numbered.get("gen_ai.completion") or given.get("gen_ai.completion")
+        or choices
+    )  # fmt: skip
+    row = dict(given)
+    row["call"], row["ts"], row["place"], row["status"], row["aside"] = "yes", told.ts, told.place, told.status, False
+    row["turns"] = _with_system(asked, given.get("gen_ai.system_instructions"))
+    row["said"] = parsed(said) or None
+    if "llm.request.functions" in numbered:
+        row["tools"] = numbered["llm.request.functions"]
+    return row
+
+
+def _with_system(asked: Any, system: Any) -> Any:
+    turns = conversation(asked)
+    first = prose(parsed(system)) if system else None
+    if not first:
+        return turns
+    rest = turns if isinstance(turns, list) else []
+    return rest if rest and rest[0].get("role") == "system" else [{"role": "system", "content": first}, *rest]
+
+
+def _numbered(attributes: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Lists that old libraries spread over attributes: gen_ai.prompt.0.content and so on."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for name, value in attributes.items():
+        match = _NUMBERED.fullmatch(name)
+        if match and len(match[2]) <= 4:
+            found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = value
+    return {name: [items[n] for n in sorted(items)] for name, items in found.items()}
+
+
+def _span(span: Span) -> Told:
+    attributes = _pairs(span.attributes)
+    events = [(event.name, _pairs(event.attributes)) for event in span.events]
+    failed = span.status is not None and span.status.code in (2, "STATUS_CODE_ERROR")
+    return Told(
+        f"{span.traceId}:{span.spanId}".lower(), _nanoseconds(span.startTimeUnixNano), "",
+        _FAILED if failed else _OK, attributes, events, None,
+    )  # fmt: skip
+
+
+def _log(log: LogRecord) -> Told:
+    attributes = _pairs(log.attributes)
+    name = log.eventName or attributes.get("event.name", "")
+    ts = _nanoseconds(log.timeUnixNano) or _nanoseconds(log.observedTimeUnixNano)
+    place = f"{log.traceId}:{log.spanId}".lower() if log.traceId and log.spanId else ""
+    return Told(place, ts, name, None, attributes, [], _value(log.body))
+
+
+def _nanoseconds(value: int | str | None) -> int | None:
+    try:
+        return int(value) if value else None
+    except ValueError:
+        return None
+
+
+def _pairs(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+    return {pair.key: text if (value := pair.value) and (text := value.stringValue) is not None else _value(value)
+            for pair in pairs}  # fmt: skip
+
+
+def _value(value: AnyValue | None, depth: int = 0) -> Any:
+    if value is None or depth > 16:
+        return None
+    if value.stringValue is not None:
+        return value.stringValue
+    if value.intValue is not None:
+        return _nanoseconds(value.intValue) or 0
+    if value.boolValue is not None:
+        return value.boolValue
+    if value.arrayValue is not None:
+        return [_value(one, depth + 1) for one in value.arrayValue.values]
+    if value.kvlistValue is not None:
+        return {pair.key: _value(pair.value, depth + 1) for pair in value.kvlistValue.values}
+    return value.doubleValue
+
+
+def request_id(value: Any) -> Any:
+    """x-request-id as a header attribute (a list) or inside LiteLLM's copy of the headers (a text)."""
+    if isinstance(value, list):
+        return value[0] if value else None
+    if isinstance(value, str) and value.startswith("{"):
+        found = _REQUEST_ID.search(value)
+        return found[1] if found else None
+    return value
+
+
+OTLP = Importer(
+    name="otlp",
+    title="OpenTelemetry GenAI (OTLP)",
+    marks=(("resourceSpans",), ("resourceLogs",)),
+    explode=explode,
+    record=Export,
+    only={"call": ("yes",)},
+    asides=("resourceLogs",),
+    fields={
+        "account_id": at(
+            "user.id", "metadata.user_api_key_user_id", "metadata.user_api_key_team_id",
+            "metadata.user_api_key_org_id", "metadata.user_api_key_hash", "enduser.id", "enduser.pseudo.id",
+            read=somebody,
+        ),
+        "ts": at("ts"),
+        "exchange_id": at("litellm.call_id", "gen_ai.response.id", "place"),
+        "api_key_id": at("metadata.user_api_key_hash"),
+        "end_user": at("enduser.id", "enduser.pseudo.id", "llm.user", "metadata.user_api_key_end_user_id"),
+        "session_id": at("gen_ai.conversation.id", "session.id"),
+        "model": at("gen_ai.request.model", "gen_ai.response.model"),
+        "access_path": at("gen_ai.operation.name", "llm.request.type", "http.route", read=operation),
+        "status": at("http.response.status_code", "status", read=status),
+        "messages": at("turns", read=conversation),
+        "completion": at("said", read=answer),
+        "input_tokens": at("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+        "output_tokens": at("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
+        "reasoning_tokens": at("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens"),
+        "max_tokens": at("gen_ai.request.max_tokens", "llm.request.max_tokens"),
+        "temperature": at("gen_ai.request.temperature"),
+        "tool_names": at("gen_ai.tool.definitions", "tools", read=tool_names),
+        "tool_calls": at("said", read=n_tool_calls),
+        "stop_reason": at("gen_ai.response.finish_reasons", "said", read=stop_reason),
+        "ip": (
+            *at("client.address", "metadata.requester_ip_address", read=outer_address),
+            *at("client.address", "metadata.requester_ip_address", read=any_address),
+        ),
+        "user_agent": at("user_agent.original", "metadata.user_agent"),
+        "tls_fingerprint": at("tls.client.ja4", "tls.client.ja3"),
+        REQUEST: at("http.request.header.x-request-id", "metadata.requester_custom_headers", "place", read=request_id),
+        ASIDE: at("aside"),
+    },
+    switches={
+        "account_id": "set the span attribute user.id to the paying account (enduser.id is somebody else's user)",
+        "prompt": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true; with LiteLLM also "
+        "USE_OTEL_LITELLM_REQUEST_SPAN=true",
+        "completion": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true",
+        "ip": "set the span attribute client.address, or add the access log of the proxy in front",
+        "user_agent": "set the span attribute user_agent.original",
+        "tls_fingerprint": "add the access log of the proxy in front",
+        "session_id": "set the span attribute gen_ai.conversation.id",
+    },
+)  # fmt: skip
