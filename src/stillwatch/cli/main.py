@@ -76,11 +76,14 @@ def _mute() -> None:
 
 def _register() -> None:
     from stillwatch.cli.demo import demo
+    from stillwatch.cli.doctor import doctor
+    from stillwatch.cli.import_ import import_
+    from stillwatch.cli.receive import receive
     from stillwatch.cli.scan import scan
 
-    verbs: tuple[Callable[..., None], ...] = (scan, demo)
+    verbs: tuple[Callable[..., None], ...] = (scan, import_, doctor, receive, demo)
     for verb in verbs:
-        app.command()(_in_our_words()(verb))
+        app.command(verb.__name__.rstrip("_"))(_in_our_words()(verb))
 
 
 _register()

@@ -7,7 +7,6 @@ the same; here each becomes a list of role and content, or one text. Every reade
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -40,6 +39,34 @@ _INSIDE = [
 ]
 
 
+class Turn(msgspec.Struct, gc=False):
+    """One message of a conversation, without what no column holds."""
+
+    role: Any = None
+    content: Any = None
+
+
+class Function(msgspec.Struct, gc=False):
+    """The function a tool is."""
+
+    name: Any = None
+
+
+class Tool(msgspec.Struct, gc=False):
+    """A tool that a request offers, without the schema of its arguments."""
+
+    name: Any = None
+    type: Any = None
+    function: Function | str | None = None
+
+
+TURNS = list[Turn | str] | str | None
+"""What a conversation is decoded to where speed matters."""
+
+TOOLS = list[Tool | str] | str | None
+"""What the tools of a request are decoded to where speed matters."""
+
+
 def parsed(value: Any) -> Any:
     """JSON inside a text as what it says; every other value as it is."""
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
@@ -51,38 +78,36 @@ def parsed(value: Any) -> Any:
 
 
 def conversation(value: Any) -> Any:
-    """Turns as role and content, from a list of messages, a request that holds them, or bare text."""
-    value = parsed(value)
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}] if value else None
-    if isinstance(value, Mapping):
-        return _of_request(value)
-    if not isinstance(value, list):
-        return value
-    turns = [turn if _is_plain(turn) else _turn(turn) for turn in value]
-    return turns or None
+    """Turns, from a list of messages, a request that holds them, or bare text; what is neither as it is."""
+    if type(value) is not list:
+        value = parsed(value)
+        if isinstance(value, str):
+            return [Turn("user", value)] if value else None
+        if isinstance(value, dict):
+            return _of_request(value)
+        if not isinstance(value, list):
+            return value
+    return [turn if type(turn) is Turn and type(turn.content) is str else _turn(turn) for turn in value] or None
 
 
-def _is_plain(turn: Any) -> bool:
-    return type(turn) is dict and len(turn) == 2 and type(turn.get("content")) is str and type(turn.get("role")) is str
-
-
-def _turn(turn: Any) -> dict[str, Any]:
-    if not isinstance(turn, Mapping):
-        return {"role": "user", "content": prose(turn)}
+def _turn(turn: Any) -> Turn:
+    if type(turn) is Turn:
+        return Turn(turn.role if isinstance(turn.role, str) else None, prose(turn.content))
+    if not isinstance(turn, dict):
+        return Turn("user", prose(turn))
     content = turn.get("content")
     if content is None:
         content = turn.get("parts", turn.get("text"))
     role = turn.get("role")
-    return {"role": role if isinstance(role, str) else None, "content": prose(content)}
+    return Turn(role if isinstance(role, str) else None, prose(content))
 
 
-def _of_request(request: Mapping[str, Any]) -> Any:
+def _of_request(request: dict[str, Any]) -> Any:
     for key in ("messages", "input", "prompt"):
         if request.get(key):
             turns = conversation(request[key])
             first = prose(request.get("system") or request.get("instructions"))
-            return [{"role": "system", "content": first}, *turns] if first and isinstance(turns, list) else turns
+            return [Turn("system", first), *turns] if first and isinstance(turns, list) else turns
     return [_turn(request)] if "role" in request else None
 
 
@@ -92,7 +117,7 @@ def prose(value: Any, depth: int = 0) -> str | None:
         return value
     if depth > _DEEPEST:
         return None
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for key in ("text", "content", "parts", "output_text"):
             found = prose(value.get(key), depth + 1)
             if found is not None:
@@ -110,9 +135,9 @@ def answer(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     said = _said(value)
-    if isinstance(said, Mapping):
+    if isinstance(said, dict):
         for key in ("message", "delta"):
-            if isinstance(said.get(key), Mapping):
+            if isinstance(said.get(key), dict):
                 return prose(said[key])
         return prose(said)
     return prose(value)
@@ -120,13 +145,13 @@ def answer(value: Any) -> str | None:
 
 def _said(value: Any) -> Any:
     """The first choice of an answer, or the message it is."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for key in ("choices", "output", "content", "message"):
             if value.get(key):
                 return _said(value[key]) if key in ("choices", "output") else value
         return value
     if isinstance(value, list):
-        messages = [one for one in value if isinstance(one, Mapping)]
+        messages = [one for one in value if isinstance(one, dict)]
         return next(
             (one for one in messages if one.get("type", "message") == "message"), messages[0] if messages else None
         )
@@ -141,8 +166,8 @@ def stop_reason(value: Any) -> Any:
     if isinstance(value, str):
         return value
     said = _said(value)
-    found = (said.get("finish_reason") or said.get("stop_reason")) if isinstance(said, Mapping) else None
-    if found is None and isinstance(value, Mapping):
+    found = (said.get("finish_reason") or said.get("stop_reason")) if isinstance(said, dict) else None
+    if found is None and isinstance(value, dict):
         found = value.get("stop_reason") or value.get("finish_reason")
     return found if isinstance(found, str) else None
 
@@ -150,17 +175,17 @@ def stop_reason(value: Any) -> Any:
 def n_tool_calls(value: Any) -> int | None:
     """How many tools an answer calls; None where there is no answer."""
     value = parsed(value)
-    if not isinstance(value, (Mapping, list)) or not value:
+    if not isinstance(value, (dict, list)) or not value:
         return None
-    items = value["output"] if isinstance(value, Mapping) and "output" in value else value
+    items = value["output"] if isinstance(value, dict) and "output" in value else value
     calls = [one for one in items if _kind(one) == "function_call"] if isinstance(items, list) else []
     if calls:
         return len(calls)
     said = _said(value)
-    if not isinstance(said, Mapping):
+    if not isinstance(said, dict):
         return None
     inner = said.get("message")
-    message = inner if isinstance(inner, Mapping) else said
+    message = inner if isinstance(inner, dict) else said
     called = message.get("tool_calls")
     if isinstance(called, list):
         return len(called)
@@ -169,7 +194,7 @@ def n_tool_calls(value: Any) -> int | None:
 
 
 def _kind(part: Any) -> Any:
-    return part.get("type") if isinstance(part, Mapping) else None
+    return part.get("type") if isinstance(part, dict) else None
 
 
 def tool_names(value: Any) -> Any:
@@ -181,15 +206,31 @@ def tool_names(value: Any) -> Any:
 
 
 def _tool(one: Any) -> str | None:
-    if not isinstance(one, Mapping):
-        return one if isinstance(one, str) else None
-    inner = one.get("function")
-    name = (inner if isinstance(inner, Mapping) else one).get("name", one.get("type"))
+    if type(one) is Tool:
+        name = one.function.name if type(one.function) is Function else one.name or one.type
+    elif isinstance(one, dict):
+        inner = one.get("function")
+        name = (inner if isinstance(inner, dict) else one).get("name", one.get("type"))
+    else:
+        name = one
     return name if isinstance(name, str) else None
+
+
+def n_items(value: Any) -> int | None:
+    """How many items a list has."""
+    value = parsed(value)
+    return len(value) if isinstance(value, list) else None
+
+
+def none_called(_said: Any) -> int:
+    """The number of tools that an answer calls which lists none."""
+    return 0
 
 
 def status(value: Any) -> str | None:
     """An HTTP status as text; success without a number is 200, failure without one is `error`."""
+    if value in ("success", 200):
+        return "200"
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
     text = str(int(value)) if isinstance(value, (int, float)) else value.strip().lower()
@@ -242,8 +283,3 @@ def any_address(value: Any) -> Any:
         return value
     found = (_parsed_address(part) for part in reversed(value.split(",")))
     return next((one[0] for one in found if one), None)
-
-
-def first_of(values: Iterable[Any]) -> Any:
-    """The first value that is one."""
-    return next((value for value in values if value not in (None, "")), None)

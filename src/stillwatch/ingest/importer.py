@@ -46,15 +46,19 @@ _BUILT_IN = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A dotted path into a record, and what makes the value there a canonical one; it never raises on odd values."""
+    """A dotted path into a record (0 is the first of a list), and what makes the value there a canonical one.
+
+    `kind` is the type msgspec decodes the value to; a record with another value there is read patiently.
+    """
 
     path: str
     read: Callable[[Any], Any] | None = None
+    kind: Any = Any
 
 
-def at(*paths: str, read: Callable[[Any], Any] | None = None) -> tuple[Place, ...]:
+def at(*paths: str, read: Callable[[Any], Any] | None = None, kind: Any = Any) -> tuple[Place, ...]:
     """Places tried in this order; the first that holds a value counts."""
-    return tuple(Place(path, read) for path in paths)
+    return tuple(Place(path, read, kind) for path in paths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

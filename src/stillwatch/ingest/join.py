@@ -60,14 +60,14 @@ class Join:
         own = np.flatnonzero((at >= 0) & ~aside)
         self._used[at[own]] = True
         gone = aside & (at >= 0) & self._used[np.maximum(at, 0)] if len(self._used) else np.zeros(len(aside), np.bool_)
-        cells = {name: list(values) for name, values in raw.cells.items()}
+        cells = dict(raw.cells)
         if len(own):
             self._fill(cells, own, at[own], raw.n_rows)
         n_gone = int(np.count_nonzero(gone))
         if not n_gone:
             return replace(raw, cells=cells)
         kept = np.flatnonzero(~gone)
-        cells = {name: [values[row] for row in kept] for name, values in cells.items()}
+        cells = {name: _taken(values, kept) for name, values in cells.items()}
         notes = Counter(raw.notes) + Counter(joined_by_request_id=n_gone)
         return replace(raw, cells=cells, n_rows=len(kept), n_joined=n_gone, notes=notes)
 
@@ -76,7 +76,8 @@ class Join:
         for name in self._table.column_names:
             if name not in (REQUEST, *_OWN):
                 values = self._table.column(name).take(pa.array(at)).to_pylist()
-                column = cells.setdefault(name, [None] * n_rows)
+                column = _values(cells.get(name), n_rows)
+                cells[name] = column
                 for row, value in zip(own.tolist(), values, strict=True):
                     if column[row] is None:
                         column[row] = value
@@ -134,10 +135,20 @@ def _canonical(cells: Mapping[str, Any], rows: Sequence[int]) -> pa.Table:
     """Some rows as a table of canonical columns, those without any value left out."""
     columns = {REQUEST: _texts([cells[REQUEST][row] for row in rows])}
     for field in EXCHANGES:
-        values = [cells[field.name][row] for row in rows] if field.name in cells else []
+        values = _taken(cells[field.name], rows) if field.name in cells else []
         if field.name == "ts" or any(value is not None for value in values):
             columns[field.name] = cast(values, field.type, field.name, Counter())[0]
     return pa.table(columns)
+
+
+def _values(cells: Any, n_rows: int) -> list[Any]:
+    if cells is None:
+        return [None] * n_rows
+    return cells.to_pylist() if isinstance(cells, pa.Array) else list(cells)
+
+
+def _taken(cells: Any, rows: Ints | Sequence[int]) -> Any:
+    return cells.take(pa.array(rows)) if isinstance(cells, pa.Array) else [cells[row] for row in rows]
 
 
 def _texts(values: Sequence[Any]) -> pa.Array:

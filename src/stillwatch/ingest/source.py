@@ -25,6 +25,7 @@ from stillwatch.ingest.discover import find_files
 from stillwatch.ingest.files import OpenFile, link, open_file, read_file
 from stillwatch.ingest.filtered import can_filter, read_filtered
 from stillwatch.ingest.fingerprint import Fingerprints
+from stillwatch.ingest.importer import Importer
 from stillwatch.ingest.names import EXCHANGE_ALIASES, check_mapping, listing
 from stillwatch.ingest.times import as_us
 from stillwatch.records import ACCOUNTS, EXCHANGES, REQUIRED_EXCHANGE_COLUMNS
@@ -250,6 +251,26 @@ class LogSource:
                 on_progress(done, total)
         rest = LogSource(whole, skipped=(), empty=(), latest=self._latest, threads=self._threads)
         yield from rest.batches(columns=["account_id", "prompt"], since=since, until=until, on_progress=on_progress)
+
+    def parts(self) -> list[LogSource]:
+        """One source for each file, in the order in which they are to be read."""
+        return [
+            LogSource([entry], skipped=(), empty=(), latest=self._latest, threads=self._threads)
+            for entry in self._opened
+        ]
+
+    def importers(self) -> dict[str, Importer]:
+        """The importers that read these files, by name; none for files whose columns are read as they are called."""
+        return {entry.importer.name: entry.importer for entry in self._opened if entry.importer}
+
+    def remember(self) -> None:
+        """Take note of the request ids, as a reading does, where rows of other files wait for them."""
+        for entry in self._opened:
+            if entry.join is not None:
+                for _ in read_file(
+                    entry, ["ts"], window=Window(since=None, until=None, latest=0), threads=self._threads
+                ):
+                    pass
 
     def rejects(self) -> dict[str, int]:
         """See Source."""

@@ -9,20 +9,26 @@ from __future__ import annotations
 from typing import Any
 
 from stillwatch.ingest.chat import (
+    TOOLS,
+    TURNS,
     answer,
     any_address,
     conversation,
+    n_items,
     n_tool_calls,
+    none_called,
     operation,
     outer_address,
+    prose,
     status,
     stop_reason,
     tool_names,
-)  # fmt: skip
+)
 from stillwatch.ingest.importer import REQUEST, Importer, at
 
 _NOBODY = frozenset({"", "default_user_id", "litellm-proxy-budget", "None"})
 _HEADERS = "metadata.requester_metadata.headers"
+_MESSAGE = "response.choices.0.message"
 _OWN_HEADERS = "metadata.requester_custom_headers"
 
 
@@ -56,8 +62,11 @@ LITELLM = Importer(
         "model": at("model_group", "model"),
         "access_path": at("metadata.user_api_key_request_route", "call_type", read=operation),
         "status": (*at("error_information.error_code", read=failure), *at("status", read=status)),
-        "messages": at("messages", read=conversation),
-        "completion": at("response.choices", "response.output", "response.content", read=answer),
+        "messages": at("messages", read=conversation, kind=TURNS),
+        "completion": (
+            *at(f"{_MESSAGE}.content", "response.choices.0.text", read=prose),
+            *at("response.output", "response.content", read=answer),
+        ),
         "input_tokens": at("prompt_tokens"),
         "output_tokens": at("completion_tokens"),
         "reasoning_tokens": at("metadata.usage_object.completion_tokens_details.reasoning_tokens"),
@@ -66,9 +75,12 @@ LITELLM = Importer(
             "model_parameters.max_output_tokens",
         ),
         "temperature": at("model_parameters.temperature"),
-        "tool_names": at("model_parameters.tools", read=tool_names),
-        "tool_calls": at("response.choices", "response.output", "response.content", read=n_tool_calls),
-        "stop_reason": at("response.choices", "response.stop_reason", read=stop_reason),
+        "tool_names": at("model_parameters.tools", read=tool_names, kind=TOOLS),
+        "tool_calls": (
+            *at(f"{_MESSAGE}.tool_calls", read=n_items), *at(f"{_MESSAGE}.content", read=none_called),
+            *at("response.output", "response.content", read=n_tool_calls),
+        ),
+        "stop_reason": at("response.choices.0.finish_reason", "response.stop_reason"),
         "ip": (
             *at("requester_ip_address", "metadata.requester_ip_address", read=outer_address),
             *at("requester_ip_address", read=any_address),

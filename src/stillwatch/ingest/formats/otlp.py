@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stillwatch.ingest.chat import (
+    Turn,
     answer,
     any_address,
     conversation,
@@ -216,7 +217,7 @@ def _with_system(asked: Any, system: Any) -> Any:
     if not first:
         return turns
     rest = turns if isinstance(turns, list) else []
-    return rest if rest and rest[0].get("role") == "system" else [{"role": "system", "content": first}, *rest]
+    return rest if rest and rest[0].role == "system" else [Turn("system", first), *rest]
 
 
 def _numbered(attributes: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -307,7 +308,7 @@ OTLP = Importer(
         "model": at("gen_ai.request.model", "gen_ai.response.model"),
         "access_path": at("gen_ai.operation.name", "llm.request.type", "http.route", read=operation),
         "status": at("http.response.status_code", "status", read=status),
-        "messages": at("turns", read=conversation),
+        "messages": at("turns"),
         "completion": at("said", read=answer),
         "input_tokens": at("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
         "output_tokens": at("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
