@@ -114,7 +114,7 @@ def _say(told: dict[str, Any]) -> None:
         console.print(Text(f"\nRejected: {plain_text(listed)}"))
     console.print(
         Text(
-            f"\nNamed without: how many of {told['planted']} accounts, planted in five small worlds, a scan names when the "
-            f"channel is missing; {told['named_with_everything']} with every channel. Other campaigns hang on others."
+            f"\nNamed without: how many of {told['planted']} accounts, planted in five small worlds, a scan names when "
+            f"the channel is missing; {told['named_with_everything']} with every one. Other campaigns hang on others."
         )
     )

@@ -25,9 +25,9 @@ OPENAI = Importer(
     name="openai",
     title="OpenAI-style request logs and batch files",
     marks=(
-        ("request.messages", "response.choices"),
-        ("request.messages", "response.id"),
-        ("request.input", "response.output"),
+        ("request.messages", "response"),
+        ("request.input", "response"),
+        ("request.prompt", "response"),
         ("request.body.messages", "response.body.choices"),
         ("custom_id", "method", "url", "body"),
         ("custom_id", "response.status_code", "response.body"),
