@@ -124,7 +124,7 @@ def test_langfuse_in_parquet(tmp_path: Path, reading: Reader) -> None:
 @pytest.mark.parametrize(
     "layout",
     [
-        lambda records: json.dumps(records),
+        json.dumps,
         lambda records: json.dumps(records, indent=2),
         lambda records: "[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n",
         lambda records: "\n".join(json.dumps([record]) for record in records),
@@ -162,7 +162,7 @@ def test_a_record_without_account_falls_back_and_then_is_rejected(tmp_path: Path
     keys = ["user_api_key_user_id", "user_api_key_team_id", "user_api_key_org_id", "user_api_key_hash"]
     records = []
     for n in range(5):
-        metadata = bare["metadata"] | {key: None for key in keys[:n]} | ({} if n else {keys[0]: names[0]})
+        metadata = bare["metadata"] | dict.fromkeys(keys[:n]) | ({} if n else {keys[0]: names[0]})
         records.append(bare | {"metadata": metadata})
     read = reading(write(tmp_path / "log.jsonl", *records))
     assert read.column("account_id") == ["team-1", "team-1", "org-1", one.KEY_HASH]
@@ -212,7 +212,8 @@ def test_an_access_log_completes_the_gateways_log(tmp_path: Path, reading: Reade
     bare = one.litellm() | {"requester_ip_address": None, "user_agent": ""}
     headers = {"x-request-id": one.REQUEST_ID}
     bare["metadata"] = bare["metadata"] | {
-        "requester_ip_address": None, "user_agent": None, "requester_metadata": None, "requester_custom_headers": headers
+        "requester_ip_address": None, "user_agent": None, "requester_metadata": None,
+        "requester_custom_headers": headers,
     }  # fmt: skip
     write(tmp_path / "gateway.jsonl", bare)
     blocked = one.access_log() | {"x-request-id": "other", "response_code": 403, "x-litellm-call-id": None}
@@ -399,7 +400,7 @@ def test_an_importer_fills_canonical_columns(found: Importer) -> None:
 def test_a_place_is_a_path() -> None:
     """Places are tried in their order; zero is the first of a list."""
     made = Importer(name="x", title="X", marks=(("a",),), fields={"account_id": at("a.0.b", "c"), "ts": at("t")})
-    records: list[Record] = [{"a": [{"b": "1"}], "c": "2"}, {"a": [], "c": "2"}, {"a": "[{\"b\": \"3\"}]"}, {"a": 7}]
+    records: list[Record] = [{"a": [{"b": "1"}], "c": "2"}, {"a": [], "c": "2"}, {"a": '[{"b": "3"}]'}, {"a": 7}]
     assert [row(made, record)[0]["account_id"] for record in records] == ["1", "2", "3", None]
 
 

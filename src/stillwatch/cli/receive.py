@@ -42,13 +42,16 @@ def receive(
     uvicorn = require("uvicorn", "receive")
     token = _token(token_file)
     key = RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ).subkey("rows").reveal()
-    spool = Spool(out, key=None if keep_text else key, name=f"received-{datetime.now(UTC):%Y%m%dT%H%M%S}")
-    app = Receiver(spool, token=Secret(token.encode()), latest=lambda: as_us(datetime.now(UTC) + _AHEAD))
-    typer.echo(f"Listening on {host}:{port}; rows go to {out}, {'texts kept' if keep_text else 'texts as sketches'}.")
+    began = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    spools = {name: Spool(out / name, key=None if keep_text else key, name=began) for name in ("litellm", "otlp")}
+    app = Receiver(spools, token=Secret(token.encode()), latest=lambda: as_us(datetime.now(UTC) + _AHEAD))
+    texts = "texts kept" if keep_text else "texts as sketches"
+    typer.echo(f"Listening on {host}:{port}; rows go to {out}/litellm and {out}/otlp, {texts}.")
     try:
         uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
     finally:
-        spool.close()
+        for spool in spools.values():
+            spool.close()
 
 
 def _token(token_file: Path | None) -> str:

@@ -47,13 +47,20 @@ class Refused(Exception):
 
 
 class Receiver:
-    """The receiver as an ASGI application. `latest` gives the last instant that is believed, in microseconds."""
+    """The receiver as an ASGI application.
 
-    def __init__(self, spool: Spool, *, token: Secret, latest: Callable[[], int]) -> None:
+    Args:
+        spools: where to write, for litellm and otlp apart: a gateway that pushes both ways tells everything twice.
+        token: what a request must bear. latest: gives the last instant that is believed, in microseconds.
+    """
+
+    def __init__(self, spools: Mapping[str, Spool], *, token: Secret, latest: Callable[[], int]) -> None:
         if len(token) < 16:
             raise InputError("the token is too short", got=f"{len(token)} characters", expected="16 or more")
-        self._spool, self._token, self._latest = spool, token, latest
-        self._extractors = {name: Extractor(found, found.fields) for name, found in importers().items()}
+        self._spools, self._token, self._latest = dict(spools), token, latest
+        self._extractors = {
+            name: Extractor(found, found.fields) for name, found in importers().items() if name in spools
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -90,8 +97,9 @@ class Receiver:
         """Rows of a body, written; what to answer, and its type."""
         tally = Tally()
         is_protobuf = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip() == _PROTOBUF
-        extractor = self._extractors["litellm" if path == "/v1/logs/litellm" else "otlp"]
-        if is_protobuf and path != "/v1/logs/litellm":
+        name = "litellm" if path == "/v1/logs/litellm" else "otlp"
+        extractor = self._extractors[name]
+        if is_protobuf and name == "otlp":
             try:
                 cells = extractor.cells_of_rows(list(protobuf.explode(body, signal=path.rpartition("/")[2])))
             except InputError as error:
@@ -100,17 +108,17 @@ class Receiver:
             # A body over many lines is one document; a collector's or LiteLLM's is one line or one record per line.
             records = decode(_lines(body), extractor, tally.rejects, tally.notes)
             cells = extractor.cells(records)
-        n_rows = self._write(cells, tally)
-        if path == "/v1/logs/litellm":
+        n_rows = self._spools[name].append(self._rows(cells, tally))
+        if name == "litellm":
             answer = {"accepted": n_rows, "rejects": dict(+tally.rejects), "notes": dict(+tally.notes)}
             return msgspec.json.encode(answer), "application/json"
         # The answers of the protocol: an empty message where all was taken.
         return (b"", _PROTOBUF) if is_protobuf else (b"{}", "application/json")
 
-    def _write(self, cells: Cells, tally: Tally) -> int:
-        """Conform and write; ids that join rows of several logs stay with them."""
+    def _rows(self, cells: Cells, tally: Tally) -> list[dict[str, Any]]:
+        """Canonical rows; the ids that join rows of several logs stay with them."""
         if not cells.n_rows:
-            return 0
+            return []
         columns = dict(cells.columns)
         aside = [bool(flag) for flag in columns.get(ASIDE, [False] * cells.n_rows)]
         accounts = columns["account_id"]
@@ -125,7 +133,7 @@ class Receiver:
         rows = []
         for at, row in zip(map(int, kept), batch.to_pylist(), strict=True):
             rows.append(row | {"account_id": accounts[at], REQUEST: columns[REQUEST][at], ASIDE: aside[at]})
-        return self._spool.append(rows)
+        return rows
 
 
 def _lines(body: bytes) -> bytes:

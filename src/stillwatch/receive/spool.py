@@ -37,7 +37,8 @@ class Spool:
         self._file = -1
         self._size = 0
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for place in (folder.parent, folder):
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write {folder}", got=error.strerror, do="Name another folder") from error
 
