@@ -305,7 +305,7 @@ OTLP = Importer(
         "api_key_id": at("metadata.user_api_key_hash"),
         "end_user": at("enduser.id", "enduser.pseudo.id", "llm.user", "metadata.user_api_key_end_user_id"),
         "session_id": at("gen_ai.conversation.id", "session.id"),
-        "model": at("gen_ai.request.model", "gen_ai.response.model"),
+        "model": at("litellm.model_group", "gen_ai.request.model", "gen_ai.response.model"),
         "access_path": at("gen_ai.operation.name", "llm.request.type", "http.route", read=operation),
         "status": at("http.response.status_code", "status", read=status),
         "messages": at("turns"),
