@@ -58,7 +58,7 @@ LITELLM = Importer(
         "exchange_id": at("litellm_call_id", "id"),
         "api_key_id": at("metadata.user_api_key_hash"),
         "end_user": at("end_user", "metadata.user_api_key_end_user_id"),
-        "session_id": at("session_id"),
+        "session_id": at("session_id", f"{_OWN_HEADERS}.x-litellm-session-id"),
         "model": at("model_group", "model"),
         "access_path": at("metadata.user_api_key_request_route", "call_type", read=operation),
         "status": (*at("error_information.error_code", read=failure), *at("status", read=status)),
