@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from stillwatch.ingest import convert
 from stillwatch.ingest.source import LogSource, open_logs
 from tests import conversation as one
 from tests.cli.running import ran_here
@@ -105,7 +104,7 @@ def test_a_disk_that_is_full(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(convert.os, "fsync", full)
+    monkeypatch.setattr("stillwatch.ingest.convert.os.fsync", full)
     done = ran_here(capsys, "import", logs, "--out", tmp_path / "out")
     assert done.code == 2 and "No space left" in done.err and not (tmp_path / "out").exists()
 

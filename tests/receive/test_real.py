@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,13 +81,17 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
             more = {"model": model, "messages": [{"role": "user", "content": f"Question {n}"}]}
             programs.post(url, more, HEADERS | {"x-account-id": f"acct-{100 + n}"})
         for path in (logs.payloads, logs.access, logs.spans):
-            programs.wait_for(lambda at=path: _n_lines(at) >= N_MORE + 1, what=f"every line of {path.name}")
+            programs.wait_for(partial(_has_lines, path), what=f"every line of {path.name}")
     yield logs
 
 
 def _n_lines(path: Path) -> int:
     files = path.glob("*.jsonl") if path.is_dir() else [path] if path.is_file() else []
     return sum(file.read_bytes().count(b"\n") for file in files)
+
+
+def _has_lines(path: Path) -> bool:
+    return _n_lines(path) > N_MORE
 
 
 def read(*paths: Path) -> list[dict[str, Any]]:

@@ -160,9 +160,9 @@ def test_a_short_token_is_refused(tmp_path: Path) -> None:
 
 def test_a_disk_that_takes_nothing(app: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that could not be written are not acknowledged, so that the gateway may send them again."""
-    from stillwatch.receive import spool
-
-    monkeypatch.setattr(spool.os, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "no space left on device")))
+    monkeypatch.setattr(
+        "stillwatch.receive.spool.os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "no space left on device"))
+    )
     answered = call(app, PUSH, json.dumps(one.litellm()).encode(), GIVEN)
     assert answered.status == 503 and b"no space left" in answered.body
 

@@ -23,6 +23,9 @@ from stillwatch.records import MESSAGE
 FIRST = "0"
 """The key of a path that means: the first of a list."""
 
+_ALWAYS = frozenset({"account_id", "ts", REQUEST})
+"""Columns that are there though no row has a value."""
+
 _BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -121,16 +124,20 @@ class Extractor:
         kept = self._kept(found, n_rows)
         if kept is not None:
             found = {path: [values[row] for row in kept] for path, values in found.items()}
-        columns: dict[str, Any] = {ours: _first(places, found) for ours, places in self.fields.items()}
+        n_kept = n_rows if kept is None else len(kept)
+        columns: dict[str, Any] = {}
+        for ours, places in self.fields.items():
+            values = _first(places, found)
+            if values or ours in _ALWAYS:
+                columns[ours] = values or [None] * n_kept
         if "messages" in columns:
             columns["messages"] = chats(columns["messages"])
-        n_kept = n_rows if kept is None else len(kept)
         return Cells(columns, n_kept, n_rows - n_kept)
 
     def _kept(self, found: Mapping[str, list[Any]], n_rows: int) -> list[int] | None:
         kept: list[int] | None = None
         for path, values in self.importer.only.items():
-            column = found[path]
+            column = found.get(path, [])
             if any(value is not None and value not in values for value in column):
                 kept = [
                     n for n in (range(n_rows) if kept is None else kept) if column[n] is None or column[n] in values
@@ -179,9 +186,11 @@ def _shaped(value: Any, node: Node) -> Any:
 
 
 def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, list[Any]]) -> None:
-    """Put the values at every path below a typed node into `found`."""
+    """Put the values at every path below a typed node into `found`; paths that no record has are left out."""
     for n, (key, child) in enumerate(node.inner.items()):
         column = list(map(attrgetter(f"f{n}"), values))
+        if column.count(None) == len(column):
+            continue
         if child.is_list:
             item = child.inner[FIRST]
             lists = [value if type(value) is list else _typed(value, child) for value in column]
@@ -193,7 +202,8 @@ def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, li
             _descend(child, typed, f"{prefix}{key}.", found)
         else:
             found[prefix + key] = column
-            _below(child, column, f"{prefix}{key}.", found)
+            if child.inner:
+                _below(child, column, f"{prefix}{key}.", found)
 
 
 def _typed(value: Any, node: Node) -> Any:
@@ -207,22 +217,25 @@ def _typed(value: Any, node: Node) -> Any:
 
 def _below(node: Node, values: Sequence[Any], prefix: str, found: dict[str, list[Any]]) -> None:
     """The paths below a value that is itself taken whole."""
+    opened = [parsed(value) for value in values]
     for key, child in node.inner.items():
-        opened = [parsed(value) for value in values]
         if key == FIRST:
             column = [value[0] if isinstance(value, list) and value else None for value in opened]
         else:
-            column = [value.get(key) if isinstance(value, Mapping) else None for value in opened]
+            column = [value.get(key) if isinstance(value, dict) else None for value in opened]
         found[prefix + key] = column
-        _below(child, column, f"{prefix}{key}.", found)
+        if child.inner:
+            _below(child, column, f"{prefix}{key}.", found)
 
 
 def _first(places: Sequence[Place], found: Mapping[str, list[Any]]) -> list[Any]:
-    """Of each row the first value among `places`; an empty text is none."""
+    """Of each row the first value among `places`; an empty text is none. Empty where no row has any."""
     values: list[Any] = []
     for place in places:
-        column = found[place.path]
-        if place.read is not None and any(value is not None for value in column):
+        column = found.get(place.path)
+        if column is None or column.count(None) == len(column):
+            continue
+        if place.read is not None:
             column = _read(place, column)
         if "" in column:
             column = [None if type(value) is str and not value else value for value in column]

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from stillwatch.ingest.chat import answer, conversation, n_tool_calls, operation, status, stop_reason, tool_names
+from stillwatch.ingest.chat import (
+    TOOLS,
+    TURNS,
+    answer,
+    conversation,
+    n_items,
+    n_tool_calls,
+    none_called,
+    operation,
+    prose,
+    status,
+    tool_names,
+)
 from stillwatch.ingest.importer import REQUEST, Importer, at
+
+_MESSAGE = "response_body.choices.0.message"
 
 HELICONE = Importer(
     name="helicone",
@@ -23,16 +37,26 @@ HELICONE = Importer(
         "model": at("request_body.model", "request_model", "model"),
         "access_path": at("request_path", "path", read=operation),
         "status": at("status", read=status),
-        "messages": at("request_body", read=conversation),
-        "completion": at("response_body", read=answer),
+        "messages": at(
+            "request_body.messages", "request_body.input", "request_body.prompt", read=conversation, kind=TURNS
+        ),
+        "system_prompt": at("request_body.system", "request_body.instructions", read=prose),
+        "completion": (
+            *at(f"{_MESSAGE}.content", "response_body.choices.0.text", read=prose),
+            *at("response_body.output", "response_body.content", read=answer),
+        ),
         "input_tokens": at("prompt_tokens"),
         "output_tokens": at("completion_tokens"),
         "reasoning_tokens": at("reasoning_tokens", "response_body.usage.completion_tokens_details.reasoning_tokens"),
         "max_tokens": at("request_body.max_completion_tokens", "request_body.max_tokens"),
         "temperature": at("request_body.temperature"),
-        "tool_names": at("request_body.tools", read=tool_names),
-        "tool_calls": at("response_body", read=n_tool_calls),
-        "stop_reason": at("response_body", read=stop_reason),
+        "tool_names": at("request_body.tools", read=tool_names, kind=TOOLS),
+        "tool_calls": (
+            *at(f"{_MESSAGE}.tool_calls", read=n_items),
+            *at(f"{_MESSAGE}.content", read=none_called),
+            *at("response_body.output", "response_body.content", read=n_tool_calls),
+        ),
+        "stop_reason": at("response_body.choices.0.finish_reason", "response_body.stop_reason"),
         "ip": at("properties.ip", "request_ip"),
         "user_agent": at("properties.user_agent"),
         REQUEST: at("properties.x-request-id"),

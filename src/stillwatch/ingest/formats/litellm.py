@@ -21,7 +21,6 @@ from stillwatch.ingest.chat import (
     outer_address,
     prose,
     status,
-    stop_reason,
     tool_names,
 )
 from stillwatch.ingest.importer import REQUEST, Importer, at
@@ -121,8 +120,13 @@ SPENDLOGS = Importer(
         "status": (
             *at("metadata.error_information.error_code", read=failure), *at("status", "metadata.status", read=status),
         ),
-        "messages": at("messages", "proxy_server_request", read=conversation),
-        "completion": at("response", read=answer),
+        "messages": at(
+            "messages", *(f"proxy_server_request.{name}" for name in ("messages", "input", "prompt")), read=conversation
+        ),
+        "completion": (
+            *at(f"{_MESSAGE}.content", "response.choices.0.text", read=prose),
+            *at("response.output", "response.content", read=answer),
+        ),
         "input_tokens": at("prompt_tokens"),
         "output_tokens": at("completion_tokens"),
         "reasoning_tokens": at(
@@ -131,9 +135,13 @@ SPENDLOGS = Importer(
         ),
         "max_tokens": at("proxy_server_request.max_completion_tokens", "proxy_server_request.max_tokens"),
         "temperature": at("proxy_server_request.temperature"),
-        "tool_names": at("proxy_server_request.tools", read=tool_names),
-        "tool_calls": at("response", read=n_tool_calls),
-        "stop_reason": at("response", read=stop_reason),
+        "tool_names": at("proxy_server_request.tools", read=tool_names, kind=TOOLS),
+        "tool_calls": (
+            *at(f"{_MESSAGE}.tool_calls", read=n_items),
+            *at(f"{_MESSAGE}.content", read=none_called),
+            *at("response.output", "response.content", read=n_tool_calls),
+        ),
+        "stop_reason": at("response.choices.0.finish_reason", "response.stop_reason"),
         "ip": (
             *at("requester_ip_address", "metadata.requester_ip_address", read=outer_address),
             *at("requester_ip_address", "metadata.requester_ip_address", read=any_address),

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from stillwatch.ingest.chat import answer, conversation, n_tool_calls, operation, status, stop_reason, tool_names
+from stillwatch.ingest.chat import (
+    TOOLS,
+    answer,
+    conversation,
+    n_items,
+    n_tool_calls,
+    none_called,
+    operation,
+    prose,
+    status,
+    tool_names,
+)
 from stillwatch.ingest.importer import REQUEST, Importer, Place, at
 
 
@@ -14,7 +25,8 @@ def _answers(*paths: str) -> tuple[str, ...]:
     return tuple(f"{body}.{path}" for path in paths for body in ("response.body", "response")) + paths
 
 
-_SAID = _answers("choices", "output", "content")
+_MESSAGE = "choices.0.message"
+_WHOLE = _answers("output", "content")
 
 
 def _usage(*names: str) -> tuple[Place, ...]:
@@ -52,10 +64,13 @@ OPENAI = Importer(
         "access_path": at("url", "path", "endpoint", "route", read=operation),
         "status": at("status_code", "response.status_code", "status", "error.code", read=status),
         "messages": (
-            *at(*_places("messages", "input", "prompt"), "messages", read=conversation),
+            *at(*_places("messages", "input", "prompt"), "messages", read=conversation, kind=TURNS),
         ),
         "system_prompt": at(*_places("instructions", "system")),
-        "completion": at(*_SAID, read=answer),
+        "completion": (
+            *at(*_answers(f"{_MESSAGE}.content", "choices.0.text"), read=prose),
+            *at(*_WHOLE, read=answer),
+        ),
         "input_tokens": _usage("prompt_tokens", "input_tokens"),
         "output_tokens": _usage("completion_tokens", "output_tokens"),
         "reasoning_tokens": _usage(
@@ -63,9 +78,13 @@ OPENAI = Importer(
         ),
         "max_tokens": at(*_places("max_completion_tokens", "max_tokens", "max_output_tokens")),
         "temperature": at(*_places("temperature")),
-        "tool_names": at(*_places("tools"), read=tool_names),
-        "tool_calls": at(*_SAID, read=n_tool_calls),
-        "stop_reason": at(*_SAID, *_answers("stop_reason"), read=stop_reason),
+        "tool_names": at(*_places("tools"), read=tool_names, kind=TOOLS),
+        "tool_calls": (
+            *at(*_answers(f"{_MESSAGE}.tool_calls"), read=n_items),
+            *at(*_answers(f"{_MESSAGE}.content"), read=none_called),
+            *at(*_WHOLE, read=n_tool_calls),
+        ),
+        "stop_reason": at(*_answers("choices.0.finish_reason", "stop_reason")),
         "ip": at("ip", "client_ip", "remote_addr", "ip_address"),
         "user_agent": at("user_agent", "headers.user-agent", "request.headers.user-agent"),
         "tls_fingerprint": at("ja4", "tls_fingerprint"),

@@ -142,6 +142,32 @@ class Export(msgspec.Struct, gc=False):
     resourceLogs: list[ResourceLogs] = []  # noqa: N815
 
 
+class Part(msgspec.Struct, gc=False):
+    """A part of a message."""
+
+    type: Any = None
+    content: Any = None
+    text: Any = None
+
+
+class Message(msgspec.Struct, gc=False):
+    """A message as the conventions write it, inside a text."""
+
+    role: str | None = None
+    parts: list[Part] | None = None
+    content: Any = None
+    finish_reason: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+_MESSAGES = msgspec.json.Decoder(list[Message])
+_REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
+_FIRST_NUMBERED = (
+    "gen_ai.prompt.0.role", "gen_ai.prompt.0.content", "gen_ai.completion.0.content", "gen_ai.completion.0.role",
+    "llm.request.functions.0.name",
+)  # fmt: skip
+
+
 class Told(NamedTuple):
     """A span or a log record, whatever it was encoded in."""
 
@@ -185,9 +211,8 @@ def _is_call(attributes: Mapping[str, Any]) -> bool:
 
 
 def _row(told: Told) -> dict[str, Any]:
-    """The attributes, and beside them: call, ts, place, status, aside, turns, said, tools."""
-    given = told.attributes
-    numbered = _numbered(given) if any(name.endswith(".0.role") or name.endswith(".0.name") for name in given) else {}
+    """The attributes, and beside them: call, ts, place, status, aside, turns, and of the answer said, calls, stop."""
+    row = told.attributes
     turns: list[Any] = []
     choices: list[Any] = []
     for name, body in told.events:
@@ -196,23 +221,52 @@ def _row(told: Told) -> dict[str, Any]:
         elif name == _CHOICE:
             choices.append(body)
         else:
-            given = given | {key: value for key, value in body.items() if key.startswith("gen_ai.")}
-    asked = given.get("gen_ai.input.messages") or numbered.get("gen_ai.prompt") or given.get("gen_ai.prompt") or turns
-    said = (
-        given.get("gen_ai.output.messages") or numbered.get("gen_ai.completion") or given.get("gen_ai.completion")
-        or choices
-    )  # fmt: skip
-    row = dict(given)
-    row["call"], row["ts"], row["place"], row["status"], row["aside"] = "yes", told.ts, told.place, told.status, False
-    row["turns"] = _with_system(asked, given.get("gen_ai.system_instructions"))
-    row["said"] = parsed(said) or None
+            row |= {key: value for key, value in body.items() if key.startswith("gen_ai.")}
+    numbered = _numbered(row) if any(name in row for name in _FIRST_NUMBERED) else {}
+    row |= {"call": "yes", "ts": told.ts, "place": told.place, "status": told.status, "aside": False}
+    asked = row.get("gen_ai.input.messages") or numbered.get("gen_ai.prompt") or row.get("gen_ai.prompt") or turns
+    row["turns"] = _with_system(_conversation(asked), row.get("gen_ai.system_instructions"))
+    said = row.get("gen_ai.output.messages") or numbered.get("gen_ai.completion") or row.get("gen_ai.completion")
+    row["said"], row["calls"], row["stop"] = _answer(said or choices or None)
     if "llm.request.functions" in numbered:
         row["tools"] = numbered["llm.request.functions"]
     return row
 
 
-def _with_system(asked: Any, system: Any) -> Any:
-    turns = conversation(asked)
+def _conversation(asked: Any) -> Any:
+    """Turns; the usual shape, messages of parts as JSON, without the detour over plain objects."""
+    if type(asked) is str and asked.startswith("["):
+        try:
+            messages = _MESSAGES.decode(asked)
+        except _REFUSED:
+            return conversation(asked)
+        return [Turn(one.role, _text(one)) for one in messages]
+    return conversation(asked)
+
+
+def _answer(said: Any) -> tuple[str | None, int | None, Any]:
+    """The text of an answer, how many tools it calls, and why it ended."""
+    if type(said) is str and said.startswith("["):
+        try:
+            messages = _MESSAGES.decode(said)
+        except _REFUSED:
+            messages = []
+        if messages:
+            first = messages[0]
+            n_calls = sum(part.type in ("tool_call", "tool_use") for part in first.parts or ())
+            return _text(first), n_calls + len(first.tool_calls or ()), first.finish_reason
+    said = parsed(said)
+    return answer(said) if said else None, n_tool_calls(said), stop_reason(said) if said else None
+
+
+def _text(message: Message) -> str | None:
+    if message.parts is None:
+        return prose(message.content)
+    texts = [text for part in message.parts if (text := prose(part.content) or prose(part.text)) is not None]
+    return "\n".join(texts) if texts else None
+
+
+def _with_system(turns: Any, system: Any) -> Any:
     first = prose(parsed(system)) if system else None
     if not first:
         return turns
@@ -309,15 +363,15 @@ OTLP = Importer(
         "access_path": at("gen_ai.operation.name", "llm.request.type", "http.route", read=operation),
         "status": at("http.response.status_code", "status", read=status),
         "messages": at("turns"),
-        "completion": at("said", read=answer),
+        "completion": at("said"),
         "input_tokens": at("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
         "output_tokens": at("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
         "reasoning_tokens": at("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens"),
         "max_tokens": at("gen_ai.request.max_tokens", "llm.request.max_tokens"),
         "temperature": at("gen_ai.request.temperature"),
         "tool_names": at("gen_ai.tool.definitions", "tools", read=tool_names),
-        "tool_calls": at("said", read=n_tool_calls),
-        "stop_reason": at("gen_ai.response.finish_reasons", "said", read=stop_reason),
+        "tool_calls": at("calls"),
+        "stop_reason": at("gen_ai.response.finish_reasons", "stop", read=stop_reason),
         "ip": (
             *at("client.address", "metadata.requester_ip_address", read=outer_address),
             *at("client.address", "metadata.requester_ip_address", read=any_address),
