@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stillwatch.ingest.chat import (
     TOOLS,
+    TURNS,
     answer,
     conversation,
     n_items,
