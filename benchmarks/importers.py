@@ -133,8 +133,8 @@ def main() -> None:
     lines = [
         f"# Importers: {options.rows:,} rows of each JSON format on one core",
         "",
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores shared with others, Python "
-        f"{platform.python_version()}, msgspec {msgspec.__version__}, seed {SEED}.",
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"msgspec {msgspec.__version__}, seed {SEED}. Load average when it began: {os.getloadavg()[0]:.1f}.",
         f"Command: `python benchmarks/importers.py --write benchmarks/importers.md`; bar: {BAR_ROWS:,} rows a second.",
         "",
         "| format | bytes a row | rows a second, median | best of the runs | MB a second | time, of plain decoding |",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -409,3 +410,20 @@ def test_times_of_every_importer_are_utc(tmp_path: Path, reading: Reader) -> Non
     read = reading(write(tmp_path / "log.jsonl", one.langfuse() | {"start_time": "2026-11-20 10:30:05.250000"}))
     assert read.column("ts") == [datetime(2026, 11, 20, 10, 30, 5, 250_000, tzinfo=UTC)]
     assert read.notes == {"ts_without_zone": 1}
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+def test_a_packed_log_that_was_cut(packing: str, tmp_path: Path, reading: Reader, packed: Any) -> None:
+    """Of a packed log that was cut short the rows before the cut are read, and the cut is counted."""
+    chance = random.Random(1)
+    records = [
+        one.litellm() | {"litellm_call_id": f"c{n}", "request_tags": [f"{chance.getrandbits(256):x}" for _ in range(9)]}
+        for n in range(300)
+    ]
+    whole = write(tmp_path / "log.jsonl", *records).read_bytes()
+    path = packed(tmp_path / f"cut.jsonl.{packing}", whole)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read = reading(path)
+    assert 0 < read.n_rows < 300
+    assert read.rejects == {"truncated_file": 1}
+    assert read.column("exchange_id") == [f"c{n}" for n in range(read.n_rows)]

@@ -39,8 +39,8 @@ def receive(
     from stillwatch.receive.receiver import Receiver
     from stillwatch.receive.spool import Spool
 
-    uvicorn = require("uvicorn", "receive")
     token = _token(token_file)
+    uvicorn = require("uvicorn", "receive")
     key = RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ).subkey("rows").reveal()
     began = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     spools = {name: Spool(out / name, key=None if keep_text else key, name=began) for name in ("litellm", "otlp")}

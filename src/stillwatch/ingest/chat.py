@@ -243,13 +243,15 @@ def status(value: Any) -> str | None:
 
 def operation(value: Any) -> Any:
     """What was asked of the interface, in the words of OpenTelemetry: chat, text_completion, embeddings."""
-    if not isinstance(value, str):
-        return value
-    path = value.partition("?")[0].strip("/").removeprefix("openai/").removeprefix("v1/")
-    return _OPERATIONS.get(path, value or None)
+    return _operation(value) if type(value) is str else value
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1024)
+def _operation(text: str) -> str | None:
+    path = text.partition("?")[0].strip("/").removeprefix("openai/").removeprefix("v1/")
+    return _OPERATIONS.get(path, text or None)
+
+
 def _parsed_address(text: str) -> tuple[str, bool] | None:
     """An address without its port, and whether it is one of an inner network."""
     text = text.strip().strip('"')
@@ -261,8 +263,7 @@ def _parsed_address(text: str) -> tuple[str, bool] | None:
         found = ipaddress.ip_address(text)
     except ValueError:
         return None
-    mapped = getattr(found, "ipv4_mapped", None)
-    found = mapped or found
+    found = getattr(found, "ipv4_mapped", None) or found
     return str(found), any(found in network for network in _INSIDE if network.version == found.version)
 
 
@@ -271,15 +272,34 @@ def outer_address(value: Any) -> str | None:
 
     The last: what stands before it was sent by the client, who may write anything there.
     """
-    if not isinstance(value, str):
-        return None
-    found = (_parsed_address(part) for part in reversed(value.split(",")))
+    return _outer_address(value) if type(value) is str else None
+
+
+@lru_cache(maxsize=1 << 16)
+def _outer_address(text: str) -> str | None:
+    found = (_parsed_address(part) for part in reversed(text.split(",")))
     return next((one[0] for one in found if one and not one[1]), None)
 
 
 def any_address(value: Any) -> Any:
     """The last address of a list, without its port."""
-    if not isinstance(value, str):
-        return value
-    found = (_parsed_address(part) for part in reversed(value.split(",")))
+    return _any_address(value) if type(value) is str else value
+
+
+@lru_cache(maxsize=1 << 16)
+def _any_address(text: str) -> str | None:
+    found = (_parsed_address(part) for part in reversed(text.split(",")))
     return next((one[0] for one in found if one), None)
+
+
+@lru_cache(maxsize=1024)
+def cached_prose(text: str) -> str | None:
+    """The text in a JSON text, such as a system prompt that stands on every row."""
+    return prose(parsed(text))
+
+
+@lru_cache(maxsize=1024)
+def cached_tool_names(text: str) -> tuple[str | None, ...] | None:
+    """The names in a JSON text of tool definitions, which stands on every row."""
+    names = tool_names(text)
+    return tuple(names) if isinstance(names, list) else None

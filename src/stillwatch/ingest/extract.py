@@ -118,7 +118,9 @@ class Extractor:
 
     def cells_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Cells:
         """The same of the flat rows that records were exploded to."""
-        return self._cells({path: [row.get(path) for row in rows] for path in self.paths}, len(rows))
+        there = {key for row in rows for key in row}
+        found = {path: [row.get(path) for row in rows] for path in self.paths if path in there}
+        return self._cells(found, len(rows))
 
     def _cells(self, found: dict[str, list[Any]], n_rows: int) -> Cells:
         kept = self._kept(found, n_rows)

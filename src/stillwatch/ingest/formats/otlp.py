@@ -8,7 +8,7 @@ generative AI (`semantic-conventions-genai`, docs/gen-ai) and, before them, vers
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +17,8 @@ from stillwatch.ingest.chat import (
     Turn,
     answer,
     any_address,
+    cached_prose,
+    cached_tool_names,
     conversation,
     n_tool_calls,
     operation,
@@ -267,7 +269,7 @@ def _text(message: Message) -> str | None:
 
 
 def _with_system(turns: Any, system: Any) -> Any:
-    first = prose(parsed(system)) if system else None
+    first = (cached_prose(system) if type(system) is str else prose(system)) if system else None
     if not first:
         return turns
     rest = turns if isinstance(turns, list) else []
@@ -309,9 +311,11 @@ def _nanoseconds(value: int | str | None) -> int | None:
         return None
 
 
-def _pairs(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    return {pair.key: text if (value := pair.value) and (text := value.stringValue) is not None else _value(value)
-            for pair in pairs}  # fmt: skip
+def _pairs(pairs: Sequence[KeyValue]) -> dict[str, Any]:
+    return {
+        pair.key: text if (value := pair.value) and (text := value.stringValue) is not None else _value(value)
+        for pair in pairs
+    }
 
 
 def _value(value: AnyValue | None, depth: int = 0) -> Any:
@@ -328,6 +332,14 @@ def _value(value: AnyValue | None, depth: int = 0) -> Any:
     if value.kvlistValue is not None:
         return {pair.key: _value(pair.value, depth + 1) for pair in value.kvlistValue.values}
     return value.doubleValue
+
+
+def offered(value: Any) -> Any:
+    """The names of the tools a request offers, as definitions or as the JSON text of them."""
+    if type(value) is not str:
+        return tool_names(value)
+    names = cached_tool_names(value)
+    return value if names is None else list(names)
 
 
 def request_id(value: Any) -> Any:
@@ -369,7 +381,7 @@ OTLP = Importer(
         "reasoning_tokens": at("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens"),
         "max_tokens": at("gen_ai.request.max_tokens", "llm.request.max_tokens"),
         "temperature": at("gen_ai.request.temperature"),
-        "tool_names": at("gen_ai.tool.definitions", "tools", read=tool_names),
+        "tool_names": at("gen_ai.tool.definitions", "tools", read=offered),
         "tool_calls": at("calls"),
         "stop_reason": at("gen_ai.response.finish_reasons", "stop", read=stop_reason),
         "ip": (
