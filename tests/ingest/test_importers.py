@@ -147,7 +147,9 @@ def test_a_mapping_wins(tmp_path: Path, reading: Reader) -> None:
     assert read.column("account_id") == ["k"]
     spans = write(tmp_path / "spans.jsonl", one.spans(one.NEW_NAMES))
     # In OTLP the names of attributes are the columns.
-    assert reading(spans, mapping={}).column("account_id") == [one.ACCOUNT]
+    assert reading(spans, mapping={"enduser.id": "account_id"}).column("account_id") == [one.END_USER]
+    with pytest.raises(InputError, match="no file has a column nothing"):
+        reading(spans, mapping={"nothing": "model"})
 
 
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -40,19 +40,30 @@ _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 def choose(file: LogFile, columns: Columns) -> tuple[Importer, Columns] | None:
     """The importer that reads a file, and the dotted names a sample of it shows; None where its columns are read as
     they are called. `columns` are those of a table. Raises InputError where the importer asked for cannot read it."""
-    if file.format == "protobuf":
-        samples: list[Sequence[str]] = [_OTLP_NAMES]
-    elif file.format == "jsonl":
-        samples = [dotted(record) for record in _sample(file)]
-    else:
-        samples = [columns.names]
-    names = tuple(dict.fromkeys(name for keys in samples for name in keys))
+    records = _sample(file) if file.format == "jsonl" else []
+    tables = {"jsonl": [], "protobuf": [_OTLP_NAMES]}.get(file.format, [columns.names])
+    samples: list[Sequence[str]] = [*tables, *map(dotted, records)]
     importer = named(file.importer) if file.importer else recognise(samples)
     if importer is None:
         return None
-    if importer.explode is not None and file.format in ("parquet", "csv"):
-        raise InputError(f"{file.name} is a table", expected=f"{importer.title} as JSON", do="Name another format")
+    if importer.explode is not None:
+        if file.format in ("parquet", "csv"):
+            raise InputError(f"{file.name} is a table", expected=f"{importer.title} as JSON", do="Name another format")
+        samples += _exploded(file, importer, records)
+    names = tuple(dict.fromkeys(name for keys in samples for name in keys))
     return importer, Columns(names=names, n_rows=columns.n_rows)
+
+
+def _exploded(file: LogFile, importer: Importer, records: Sequence[Any]) -> Iterator[Sequence[str]]:
+    """The keys of the rows that a sample of records holds."""
+    assert importer.explode is not None
+    if file.format == "protobuf":
+        for export in protobuf.exports(_whole(file))[:_SAMPLE_LINES]:
+            with suppress(InputError):
+                yield from map(tuple, protobuf.explode(export))
+    for record in records:
+        with suppress(*_REFUSED):
+            yield from map(tuple, importer.explode(msgspec.convert(record, importer.record, strict=False)))
 
 
 def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Window, threads: int) -> Iterator[Raw]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from stillwatch.errors import InputError
 from stillwatch.extras import require
-from stillwatch.ingest.formats.otlp import Told, rows
+from stillwatch.ingest.formats.otlp import rows
+from stillwatch.ingest.formats.wire import Told
 
 _TRACES = "opentelemetry.proto.collector.trace.v1.trace_service_pb2"
 _LOGS = "opentelemetry.proto.collector.logs.v1.logs_service_pb2"
