@@ -48,11 +48,11 @@ def test_what_is_imported_is_what_the_logs_hold(logs: Path, tmp_path: Path, caps
     done = ran_here(capsys, "import", logs, "--out", tmp_path / "out", "--json")
     assert done.code == 0, done.err
     told = json.loads(done.out)
-    assert rows(tmp_path / "out" / "exchanges") == rows(logs)
+    assert rows(tmp_path / "out" / "exchanges") == rows(tmp_path / "out") == rows(logs)
     assert told["rows"] == 4 and told["rejects"] == {"ts_missing": 3}
     assert told["notes"] == {"joined_by_request_id": 3}
     assert {row["ip"] for row in rows(tmp_path / "out" / "exchanges")} == {one.IP}
-    manifest = json.loads((tmp_path / "out" / "import.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "_import.json").read_text())
     assert manifest["complete"] and len(manifest["files"]) == 4
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}

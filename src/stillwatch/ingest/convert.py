@@ -1,7 +1,7 @@
 """convert: logs of any format once, to canonical Parquet: part by part, whole or not at all, resumed where it stopped.
 
 A folder of an import holds `exchanges/part-*.parquet`, `accounts.parquet` where the source knows accounts, and
-`import.json`, written last. Until then everything lies in a hidden folder beside it, which a second run of the same
+`_import.json`, written last. Until then everything lies in a hidden folder beside it, which a second run of the same
 import goes on with.
 """
 
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from stillwatch.errors import InputError
 from stillwatch.records import EXCHANGES, SCHEMA_VERSION
 
-EXCHANGES_FOLDER, ACCOUNTS_FILE, MANIFEST = "exchanges", "accounts.parquet", "import.json"
+EXCHANGES_FOLDER, ACCOUNTS_FILE, MANIFEST = "exchanges", "accounts.parquet", "_import.json"
 
 _STATE = "state.json"
 _GROUP_ROWS = 100_000

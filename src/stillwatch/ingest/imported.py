@@ -25,7 +25,7 @@ from stillwatch.ingest.formats import protobuf
 from stillwatch.ingest.importer import Importer, dotted, named, recognise
 from stillwatch.ingest.jsonl import lenient
 from stillwatch.ingest.raw import Columns, Raw
-from stillwatch.ingest.stream import BLOCK_BYTES, Stream, blocks, first_block
+from stillwatch.ingest.stream import Stream, blocks, first_block
 from stillwatch.ingest.values import as_text
 
 _SAMPLE_LINES = 200
@@ -74,7 +74,7 @@ def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Wi
     """
     extractor = Extractor(importer, wanted)
     readers: Mapping[str, Callable[[], Iterator[Raw]]] = {
-        "jsonl": lambda: _read_document(file, extractor) if _is_document(file) else _read_lines(file, extractor),
+        "jsonl": lambda: (_read_document if _is_document(first_block(file)) else _read_lines)(file, extractor),
         "protobuf": lambda: _read_protobuf(file, extractor),
         "parquet": lambda: _read_table(
             parquet.read(file, _heads(extractor, parquet.columns(file)), window=_ANYWHERE, threads=threads), extractor
@@ -233,11 +233,11 @@ def _whole(file: LogFile) -> bytes:
     return b"".join(held)
 
 
-def _is_document(file: LogFile) -> bool:
-    """Whether the file is one value over many lines: its first line only begins one."""
-    lines = (line.strip() for line in first_block(file).split(b"\n") if line.strip())
-    first = next(lines, b"")
-    if not (first == b"{" or first.startswith(b"[")) or next(lines, None) is None:
+def _is_document(block: bytes) -> bool:
+    """Whether a file that begins with this block is one value over many lines: its first line only begins one."""
+    first, _, rest = block.lstrip().partition(b"\n")
+    first = first.strip()
+    if not (first == b"{" or first.startswith(b"[")) or not rest.strip():
         return False
     try:
         msgspec.json.decode(first)
@@ -248,10 +248,11 @@ def _is_document(file: LogFile) -> bool:
 
 def _sample(file: LogFile) -> list[Mapping[str, Any]]:
     """Some records from the start of a file of JSON."""
-    if _is_document(file):
+    block = first_block(file)
+    if _is_document(block):
         found = _loaded(_whole(file))
     else:
-        lines = first_block(file)[:BLOCK_BYTES].split(b"\n", _SAMPLE_LINES)[:_SAMPLE_LINES]
+        lines = block.split(b"\n", _SAMPLE_LINES)[:_SAMPLE_LINES]
         found = [record for line in lines if line.strip() for record in islice(_loaded(line), _SAMPLE_LINES)]
     return [record for record in found[:_SAMPLE_LINES] if isinstance(record, dict)]
 
