@@ -108,6 +108,7 @@ class Receiver:
             # A body over many lines is one document; a collector's or LiteLLM's is one line or one record per line.
             records = decode(_lines(body), extractor, tally.rejects, tally.notes)
             cells = extractor.cells(records)
+        tally.rejects["not_an_exchange"] += cells.n_excluded
         n_rows = self._spools[name].append(self._rows(cells, tally))
         if name == "litellm":
             answer = {"accepted": n_rows, "rejects": dict(+tally.rejects), "notes": dict(+tally.notes)}

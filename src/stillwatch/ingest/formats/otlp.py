@@ -28,7 +28,7 @@ from stillwatch.ingest.chat import (
     status,
     stop_reason,
     tool_names,
-)  # fmt: skip
+)
 from stillwatch.ingest.formats.litellm import somebody
 from stillwatch.ingest.formats.wire import Export, Told, logs, spans
 from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, at
