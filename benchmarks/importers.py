@@ -140,6 +140,7 @@ def main() -> None:
         "| format | bytes a row | rows a second, median | best of the runs | MB a second | time, of plain decoding |",
         "|---|---|---|---|---|---|",
     ]
+    below: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, make in records(options.rows).items():
             if options.only in (None, name):
@@ -152,8 +153,10 @@ def main() -> None:
                 size = path.stat().st_size
                 rates = f"{options.rows / middle:,.0f} | {options.rows / best:,.0f} | {size / middle / 1e6:,.0f}"
                 lines.append(f"| {name} | {size // options.rows:,} | {rates} | {ratio:.2f} |")
+                below += [name] if options.rows / middle < BAR_ROWS else []
                 print(lines[-1], flush=True)
                 path.unlink()
+    lines += ["", f"Below the bar in this run: {', '.join(below) or 'none'}."]
     text = "\n".join(lines) + "\n"
     print(text)
     if options.write:

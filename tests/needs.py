@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from typing import Any
 
 import pytest
 
@@ -15,3 +17,12 @@ def needs(name: str, *, is_there: bool, how: str) -> None:
         if name in REQUIRED:
             pytest.fail(f"{name} is required and absent: {how}")
         pytest.skip(f"{name} is absent: {how}")
+
+
+def needs_module(name: str, module: str) -> Any:
+    """A module that `name` brings; the test is skipped, or fails, where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError:
+        needs(name, is_there=False, how=f"no module {module}")
+        raise

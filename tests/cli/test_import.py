@@ -13,6 +13,7 @@ import pytest
 from stillwatch.ingest.source import LogSource, open_logs
 from tests import conversation as one
 from tests.cli.running import ran_here
+from tests.needs import needs_module
 
 
 def write(path: Path, *records: Any) -> Path:
@@ -121,7 +122,7 @@ def test_a_disk_that_is_full(
 def test_bad_input(words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What cannot be imported is one line that says why; no password is in it."""
     if words[0].startswith("postgresql"):
-        pytest.importorskip("psycopg")
+        needs_module("postgres", "psycopg")
     done = ran_here(capsys, "import", *words, "--out", tmp_path / "out")
     assert done.code == 2 and says in done.err and "secret" not in done.err
 

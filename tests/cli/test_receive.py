@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import ran_here
+from tests.needs import needs_module
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ def test_no_token_no_listener(
     token: str | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a token that nobody guesses it ends with one line that says how to make one, before it listens."""
-    pytest.importorskip("uvicorn")
+    needs_module("receive", "uvicorn")
     if token is not None:
         monkeypatch.setenv("STILLWATCH_RECEIVE_TOKEN", token)
     done = ran_here(capsys, "receive", "--out", tmp_path / "received", "--port", 1)

@@ -25,6 +25,7 @@ from stillwatch.ingest.extract import row
 from stillwatch.ingest.importer import Importer, at, importers
 from stillwatch.records import EXCHANGES
 from tests import conversation as one
+from tests.needs import needs_module
 
 Reader = Callable[..., Any]
 Record = dict[str, Any]
@@ -250,7 +251,7 @@ def test_an_access_log_overwrites_nothing(tmp_path: Path, reading: Reader) -> No
 
 def test_protobuf_says_what_json_says(tmp_path: Path, reading: Reader) -> None:
     """OTLP in protobuf, one export or many behind their lengths, gives the rows of OTLP in JSON."""
-    proto = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    proto = needs_module("otel", "opentelemetry.proto.collector.trace.v1.trace_service_pb2")
     from google.protobuf.json_format import ParseDict
 
     record = one.spans(one.NEW_NAMES)

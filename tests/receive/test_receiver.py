@@ -20,6 +20,7 @@ from stillwatch.receive import receiver
 from stillwatch.receive.receiver import Receiver
 from stillwatch.receive.spool import Spool
 from tests import conversation as one
+from tests.needs import needs_module
 from tests.receive.asgi import call
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -122,7 +123,7 @@ def test_rejects_are_in_the_answer(app: Receiver, tmp_path: Path) -> None:
 
 def test_protobuf_by_an_address(app: Receiver, tmp_path: Path) -> None:
     """Protobuf is taken at the addresses of OTLP and answered in kind; junk is refused."""
-    proto = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    proto = needs_module("otel", "opentelemetry.proto.collector.trace.v1.trace_service_pb2")
     from google.protobuf.json_format import ParseDict
 
     record = one.spans(one.NEW_NAMES)

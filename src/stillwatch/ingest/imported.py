@@ -31,6 +31,7 @@ from stillwatch.ingest.values import as_text
 _SAMPLE_LINES = 200
 _LARGEST_DOCUMENT_BYTES = 512 << 20
 _BATCH_RECORDS = 4096
+_PEEK_BYTES = 1 << 16
 _ANYWHERE = Window(since=None, until=None, latest=0)
 _OTLP_NAMES = ("resourceSpans", "resourceLogs")
 
@@ -146,6 +147,7 @@ def _read_lines(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
             with _uncollected():
                 found = extractor.cells(decode(block, extractor, rejects, notes))
             yield raw(found, stream.n_read, rejects, notes)
+            del found  # its memory serves the next block
         if stream.cut:
             yield Raw(done_bytes=file.n_bytes, rejects={"truncated_file": 1})
 
@@ -235,9 +237,11 @@ def _whole(file: LogFile) -> bytes:
 
 def _is_document(block: bytes) -> bool:
     """Whether a file that begins with this block is one value over many lines: its first line only begins one."""
-    first, _, rest = block.lstrip().partition(b"\n")
-    first = first.strip()
-    if not (first == b"{" or first.startswith(b"[")) or not rest.strip():
+    # Only the first line is copied: a block is large, and every reading begins here.
+    start = len(block) - len(block.lstrip()) if block[:1].isspace() else 0
+    end = block.find(b"\n", start)
+    first = block[start:end].strip() if end >= 0 else b""
+    if not (first == b"{" or first.startswith(b"[")) or not block[end : end + _PEEK_BYTES].strip():
         return False
     try:
         msgspec.json.decode(first)
