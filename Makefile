@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 LOCK = uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
-	--generate-hashes --no-header --no-emit-index-url --no-annotate pyproject.toml
+	--generate-hashes --no-header --no-emit-index-url --no-annotate
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
@@ -23,6 +23,8 @@ bench: ## measure speed and detection quality
 	@$(PYTHON) do bench
 
 lock: ## pin the dependencies of pyproject.toml anew, with hashes (needs uv)
-	$(LOCK) -o requirements.txt
-	$(LOCK) --group dev -c requirements.txt -o requirements-dev.txt
-	$(LOCK) --group dev --group ml -c requirements-dev.txt -o requirements-ml.txt
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) pyproject.toml --group dev --group ml -c requirements-dev.txt -o requirements-ml.txt
+	$(LOCK) pyproject.toml --group dev --group services -c requirements-dev.txt -o requirements-services.txt
+	$(LOCK) --group gateways -o requirements-gateways.txt

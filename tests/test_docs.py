@@ -28,14 +28,18 @@ from stillwatch.detect.traits import KINDS
 from stillwatch.dossier.folder import REPORT, RUN
 from stillwatch.evidence.innocent import HYPOTHESES
 from stillwatch.ingest import names
+from stillwatch.ingest.channels import CHANNELS, N_NAMED, N_PLANTED
+from stillwatch.ingest.importer import importers
 from stillwatch.settings import Bars, Settings
 from stillwatch.sim.scenarios import demo_scenario
 from stillwatch.sim.world import write_world
+from tests import conversation
 from tests.contracts.seams import signals
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCE = ROOT / "src" / "stillwatch"
+QUICK = ("stillwatch import ", "stillwatch doctor ")
 MAX_PICTURE_BYTES = 300_000
 
 
@@ -127,7 +131,7 @@ def test_guessed_names_are_those_of_the_code(which: str) -> None:
 
 def test_rejects_and_notes_are_those_of_the_code() -> None:
     """Every reason under which a row is rejected or noted is listed, and no other."""
-    code = "\n".join(path.read_text(encoding="utf-8") for path in sorted((SOURCE / "ingest").glob("*.py")))
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sorted((SOURCE / "ingest").rglob("*.py")))
     counted = re.findall(
         r'claim\("(\w+)"|rejects\["(\w+)"\]|rejects=\{"(\w+)"|Counter\((\w+)=|Counter\(\{"(\w+)"|None, "(\w+)"', code
     )
@@ -146,12 +150,27 @@ def test_formats_are_those_of_the_code() -> None:
     assert listed == {*FORMATS, *PACKINGS}
 
 
+def test_importers_are_those_of_the_code() -> None:
+    """Every importer of ours is listed with what it reads."""
+    assert table("docs/import.md", "importers") == [[found.name, found.title] for found in importers().values()]
+
+
+def test_the_worth_of_channels_is_the_benchmarks() -> None:
+    """What the doctor says a channel is worth is what the benchmark's table says."""
+    measured = {row[0]: [int(cell) for cell in row[1:]] for row in table("benchmarks/channels.md", "without |")}
+    assert measured.pop("nothing")[:2] == [N_PLANTED, N_NAMED]
+    assert {name: row[1] for name, row in measured.items()} == {
+        channel.name: channel.n_named for channel in CHANNELS if channel.n_named is not None
+    }
+    assert f"{N_NAMED} of the {N_PLANTED} planted accounts" in text("docs/doctor.md")
+
+
 def verbs() -> dict[str, Any]:
     found: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
     return found
 
 
-@pytest.mark.parametrize("verb", ["scan", "demo", "simulate"])
+@pytest.mark.parametrize("verb", ["scan", "import", "doctor", "receive", "demo", "simulate"])
 def test_option_tables_are_the_options(verb: str) -> None:
     """Each verb's page lists its options with their defaults, in the order of --help."""
     options = [
@@ -314,6 +333,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     world.exchanges.rename(work / "logs")
     (work / "licensed.toml").write_text(blocks(ROOT / "README.md", "toml")[0], "utf-8")
     write_traces(work)
+    write_gateway(work)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     environ = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "STILLWATCH_HOME": str(folder / "home")}
     return Place(work, environ)
@@ -325,6 +345,12 @@ def write_traces(work: Path) -> None:
     rows = rows.set_column(1, "ts", pc.strftime(rows["ts"], format="%Y-%m-%dT%H:%M:%SZ"))
     lines = rows.rename_columns(["session_id", "timestamp", "prompt"]).to_pylist()
     (work / "traces.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+
+
+def write_gateway(work: Path) -> None:
+    """The logs of a gateway and of the proxy before it, of one conversation."""
+    for name, record in (("gateway.jsonl", conversation.litellm()), ("access.jsonl", conversation.access_log())):
+        (work / name).write_text(json.dumps(record) + "\n", "utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -348,9 +374,18 @@ def test_scan_commands_run_as_written(command: str, place: Place, tmp_path: Path
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith(QUICK)])
+def test_quick_commands_run_as_written(command: str, place: Place, tmp_path: Path) -> None:
+    """Every import and every doctor's visit on a page exits with 0 and says something."""
+    done = place.run(["sh", "-c", command], cwd=shutil.copytree(place.folder, tmp_path / "here"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
 def test_no_other_command_is_on_a_page() -> None:
-    """What is neither a chore, a scan nor a simulation is the demo, so that every command is tested somewhere."""
-    tested = ("make ", "./do ", "stillwatch scan ", "stillwatch simulate ")
+    """What is neither a chore nor one of these is the demo, so that every command is tested somewhere."""
+    tested = ("make ", "./do ", "stillwatch scan ", "stillwatch simulate ", *QUICK)
     others = [line for line in commands() if not line.startswith(tested)]
     assert others == ["stillwatch demo"]
 

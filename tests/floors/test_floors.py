@@ -14,7 +14,7 @@ FLOORS = {
     **dict.fromkeys("records errors settings keys journal redact allowlist extras".split(), 0),
     "kernels": 1,
     **dict.fromkeys("ingest engine suspects".split(), 2),
-    **dict.fromkeys("detect watermark".split(), 3),
+    **dict.fromkeys("detect watermark receive".split(), 3),
     **dict.fromkeys("evidence audit".split(), 4),
     "policy": 5,
     **dict.fromkeys("dossier sharing".split(), 6),

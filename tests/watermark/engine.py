@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.needs import needs
+from tests.needs import needs_module
 
-torch = needs("torch")
+torch = needs_module("torch", "torch")
 
 INTERFACE = "vllm.v1.worker.gpu.sample.logits_processor"
 N_VOCABULARY = 200

@@ -14,11 +14,11 @@ from stillwatch.watermark.detector import Suspect, detect
 from stillwatch.watermark.grams import Document, grams_of
 from stillwatch.watermark.keys import KeyRing, key_words
 from stillwatch.watermark.schemes import Scheme
-from tests.needs import needs
+from tests.needs import needs_module
 from tests.watermark import making
 
-torch = needs("torch")
-transformers = needs("transformers")
+torch = needs_module("torch", "torch")
+transformers = needs_module("transformers", "transformers")
 pytestmark = pytest.mark.ml
 
 SCHEMES = [

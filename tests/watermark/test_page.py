@@ -16,7 +16,7 @@ from stillwatch.keys import RootKey
 from stillwatch.watermark.keys import KeyRing
 from stillwatch.watermark.schemes import Scheme
 from tests.cli.running import ran_here
-from tests.needs import needs
+from tests.needs import needs_module
 from tests.watermark import making
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "mark.md").read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def test_commands_of_the_page_run_as_written(
         np.save(f"{name}.npy", np.stack([one.tokens for one in making.written(texts, seed=1, n_texts=5)]))
     Path("accounts.txt").write_text("ann\nbob\n")
     if "--tokenizer" in command:
-        tokenizers = needs("tokenizers")
+        tokenizers = needs_module("tokenizers", "tokenizers")
         made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
         made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
         made.save("tokenizer.json")

@@ -6,9 +6,9 @@ import pytest
 
 from stillwatch.errors import InputError
 from stillwatch.watermark.texts import load_tokenizer, read_documents
-from tests.needs import needs
+from tests.needs import needs_module
 
-tokenizers = needs("tokenizers")
+tokenizers = needs_module("tokenizers", "tokenizers")
 
 
 @pytest.fixture

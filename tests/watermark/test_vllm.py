@@ -16,10 +16,10 @@ from stillwatch.watermark.grams import Document, grams_of
 from stillwatch.watermark.keys import KeyRing
 from stillwatch.watermark.schemes import Scheme
 from stillwatch.watermark.tickets import seal_ticket
-from tests.needs import needs
+from tests.needs import needs_module
 from tests.watermark import making
 
-torch = needs("torch")
+torch = needs_module("torch", "torch")
 pytestmark = pytest.mark.ml
 
 from tests.watermark.engine import Engine, SamplingParams, install, language  # noqa: E402

@@ -77,12 +77,15 @@ def _mute() -> None:
 def _register() -> None:
     from stillwatch.cli import mark
     from stillwatch.cli.demo import demo
+    from stillwatch.cli.doctor import doctor
+    from stillwatch.cli.import_ import import_
+    from stillwatch.cli.receive import receive
     from stillwatch.cli.scan import scan
     from stillwatch.cli.simulate import simulate
 
-    verbs: tuple[Callable[..., None], ...] = (scan, demo, simulate)
+    verbs: tuple[Callable[..., None], ...] = (scan, import_, doctor, receive, demo, simulate)
     for verb in verbs:
-        app.command()(_in_our_words()(verb))
+        app.command(verb.__name__.rstrip("_"))(_in_our_words()(verb))
     marks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     for verb in mark.VERBS:
         marks.command()(_in_our_words()(verb))

@@ -27,6 +27,8 @@ FOUND = 3
 """Exit status of `--fail-on campaign` when there is one."""
 
 STEPS = {
+    "import": "Importing exchanges",
+    "examine": "Examining logs",
     "read": "Reading exchanges",
     "profile": "Profiling accounts",
     "group": "Looking for groups",
@@ -42,6 +44,7 @@ def scan(
     allowlist: Annotated[Path | None, typer.Option(help="Licensed distillers: TOML, or one id a line.")] = None,
     out: Annotated[Path, typer.Option(help="Findings folder to write.")] = Path("findings"),
     engine: Annotated[str, typer.Option(help="Where to run: local.")] = "local",
+    format_: Annotated[str | None, typer.Option("--format", help="Importer to use, instead of recognising it.")] = None,
     since: Annotated[
         str | None, typer.Option(help="Only exchanges at or after this time (ISO 8601; UTC if unzoned).")
     ] = None,
@@ -69,8 +72,9 @@ def scan(
     if engine != "local":
         raise SettingsError("--engine names an engine this version does not have", got=repr(engine), expected="local")
     findings = run_scan(
-        logs=list(logs), accounts=accounts, allowlist=allowlist, out=out, since=_instant("--since", since),
-        until=_instant("--until", until), mapping=_mapping(map_ or []), key_file=key_file, config=config,
+        logs=with_format(list(logs), format_), accounts=accounts, allowlist=allowlist, out=out,
+        since=instant_option("--since", since), until=instant_option("--until", until),
+        mapping=mapping_option(map_ or []), key_file=key_file, config=config,
         threads=threads,
     )  # fmt: skip
     report(findings, out, as_json=json_)
@@ -113,7 +117,7 @@ def run_scan(
         mapping=mapping or {},
     )
     limits = settings.scan
-    with _progress() as on_progress:
+    with progress() as on_progress:
         findings = scan_logs(
             request,
             settings=settings,
@@ -166,7 +170,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 @contextmanager
-def _progress() -> Iterator[OnProgress]:
+def progress() -> Iterator[OnProgress]:
     """A progress bar on a terminal; silence elsewhere."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -191,7 +195,15 @@ def _progress() -> Iterator[OnProgress]:
         yield on_progress
 
 
-def _mapping(pairs: list[str]) -> dict[str, str]:
+def with_format(logs: list[str], importer: str | None) -> list[str]:
+    """The logs, each under the importer that `--format` names."""
+    from stillwatch.ingest.importer import named
+
+    return logs if importer is None else [f"{named(importer).name}:{one}" for one in logs]
+
+
+def mapping_option(pairs: list[str]) -> dict[str, str]:
+    """What `--map` says: theirs -> ours. Raises SettingsError where it is not understood."""
     mapping: dict[str, str] = {}
     for pair in pairs:
         theirs, equals, ours = pair.partition("=")
@@ -205,7 +217,8 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
     return mapping
 
 
-def _instant(option: str, text: str | None) -> datetime | None:
+def instant_option(option: str, text: str | None) -> datetime | None:
+    """The instant an option names, in UTC. Raises SettingsError where it is none."""
     if text is None:
         return None
     try:

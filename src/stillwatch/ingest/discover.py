@@ -2,6 +2,7 @@
 
 A folder is searched to its depths for names that end in `.parquet`, `.jsonl`, `.csv` and the like, in any case; hidden
 names and names that start with `_` (the marks of Spark and Delta) are not logs. A file given twice is read once.
+`litellm:logs/` stands for the files at `logs/` and says which importer reads them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillwatch.errors import InputError
+from stillwatch.ingest.importer import importers
 
 FORMATS = {
     ".parquet": "parquet",
@@ -24,19 +26,23 @@ FORMATS = {
     ".json": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
+    ".binpb": "protobuf",
+    ".pb": "protobuf",
 }
 PACKINGS = {".gz": "gzip", ".zst": "zstd"}
-EXPECTED = "Parquet, JSON lines or CSV (.parquet, .jsonl, .csv; the text forms also .gz or .zst)"
+EXPECTED = "Parquet, JSON lines, CSV or OTLP (.parquet, .jsonl, .csv, .binpb; all but Parquet also .gz or .zst)"
 
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """One file to read: `format` is parquet, jsonl or csv; `packing` is gzip, zstd or empty; `n_bytes` as stored."""
+    """One file to read: `format` is parquet, jsonl, csv or protobuf; `packing` is gzip, zstd or empty; `n_bytes` as
+    stored; `importer` names the one the caller asked for."""
 
     path: Path
     format: str
     packing: str
     n_bytes: int
+    importer: str = ""
 
     @property
     def name(self) -> str:
@@ -58,12 +64,13 @@ def find_files(paths: Sequence[str | Path]) -> tuple[list[LogFile], list[str]]:
         raise InputError("no logs were named", expected="files, folders or patterns")
     found: dict[str, LogFile] = {}
     skipped: list[str] = []
-    for path in paths:
+    for given in paths:
+        importer, path = _split(given)
         before = len(found) + len(skipped)
         matches = list(_matches(path))
         files = 0
         for match, named in matches:
-            file = _log_file(match, named=named)
+            file = _log_file(match, named=named, importer=importer)
             if file is None:
                 skipped.append(printable(match))
             else:
@@ -77,6 +84,21 @@ def find_files(paths: Sequence[str | Path]) -> tuple[list[LogFile], list[str]]:
                 do="Check the path, or name the files themselves",
             )
     return sorted(found.values(), key=lambda file: os.fsencode(file.path)), sorted(skipped)
+
+
+def _split(given: str | Path) -> tuple[str, str | Path]:
+    """The importer that a path begins with, and the path; a file of just that name is a file."""
+    text = os.fspath(given)
+    name, colon, rest = text.partition(":")
+    if not colon or os.path.lexists(text):
+        return "", given
+    if rest.startswith("//"):
+        raise InputError(
+            f"{name}:// is no file",
+            expected=EXPECTED,
+            do="For a database: stillwatch import URL --out logs/, then logs/",
+        )
+    return (name, rest) if rest and name in importers() else ("", given)
 
 
 def _matches(path: str | Path) -> Iterator[tuple[Path, bool]]:
@@ -116,7 +138,7 @@ def _walk(root: str) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith((".", "_")))
 
 
-def _log_file(path: Path, *, named: bool) -> LogFile | None:
+def _log_file(path: Path, *, named: bool, importer: str) -> LogFile | None:
     """The file as a LogFile; None where it is not a log and only its folder was named."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     packing = PACKINGS.get(suffixes[-1], "") if suffixes else ""
@@ -134,7 +156,7 @@ def _log_file(path: Path, *, named: bool) -> LogFile | None:
         raise InputError(f"cannot open {printable(path)}", got=error.strerror or "an error") from error
     if packing and kind == "parquet":
         raise InputError(f"{printable(path)} is a packed Parquet file", expected=EXPECTED, do="Unpack it first")
-    return LogFile(path=path, format=kind, packing=packing, n_bytes=facts.st_size)
+    return LogFile(path=path, format=kind, packing=packing, n_bytes=facts.st_size, importer=importer)
 
 
 def _sniff(path: Path) -> str:
@@ -143,6 +165,6 @@ def _sniff(path: Path) -> str:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"PAR1"):
         return "parquet"
-    if start.startswith(b"{"):
+    if start.startswith((b"{", b"[")):
         return "jsonl"
     raise InputError(f"{printable(path)} is of no known format", expected=EXPECTED, do="Rename it to say what it is")

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from stillwatch.ingest import delimited, jsonl, parquet
+from stillwatch.ingest import delimited, imported, jsonl, parquet
 from stillwatch.ingest.conform import DERIVED, Window
 from stillwatch.ingest.discover import LogFile
+from stillwatch.ingest.importer import REQUEST, Importer
+from stillwatch.ingest.join import Join
 from stillwatch.ingest.names import Aliases, Names, require, resolve
 from stillwatch.ingest.raw import Columns, Raw
+from stillwatch.records import EXCHANGES
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file whose columns are known and named."""
+    """A file whose columns are known and named; `importer` where it is of a foreign format, `join` where others are."""
 
     file: LogFile
     columns: Columns
     names: Names
+    importer: Importer | None = None
+    join: Join | None = None
 
 
 def open_file(
@@ -30,8 +35,14 @@ def open_file(
 
     Raises InputError where it cannot be read, lacks a required column, or has two for one.
     """
-    readers = {"parquet": parquet.columns, "jsonl": jsonl.columns, "csv": delimited.columns}
-    columns = readers[file.format](file) if file.n_bytes else Columns(names=())
+    readers = {"parquet": parquet.columns, "csv": delimited.columns}
+    columns = readers[file.format](file) if file.n_bytes and file.format in readers else Columns(names=())
+    if file.n_bytes and schema is EXCHANGES:
+        found = imported.choose(file, columns)
+        if found is not None:
+            return _imported(file, *found, mapping)
+    if file.n_bytes and file.format == "jsonl":
+        columns = jsonl.columns(file)
     if not columns.names:
         return None
     names = resolve(
@@ -41,12 +52,45 @@ def open_file(
     return OpenFile(file=file, columns=columns, names=names)
 
 
+def _imported(file: LogFile, importer: Importer, found: Columns, mapping: Mapping[str, str]) -> OpenFile:
+    """The file as `importer` reads it; of its places, those that the sample shows are named as guesses."""
+    importer = importer.mapped({theirs: ours for theirs, ours in mapping.items() if theirs in found.names})
+    there = set(found.names)
+    guesses = {
+        place.path: ours
+        for ours, places in importer.fields.items()
+        if ours in EXCHANGES.names
+        for place in places
+        if place.path in there and place.path not in mapping
+    }
+    # No column of the file is called so: nothing else may read it by its name.
+    sources = {ours: f"{importer.name}:{ours}" for ours in importer.fields if ours in EXCHANGES.names}
+    return OpenFile(file=file, columns=found, names=Names(sources, guesses, unknown=()), importer=importer)
+
+
+def link(opened: Sequence[OpenFile]) -> list[OpenFile]:
+    """The files, those that tell of requests aside last; each completes, or is completed by, those that share an id."""
+    aside = [entry for entry in opened if entry.importer and set(entry.importer.asides) & set(entry.columns.names)]
+    others = [entry for entry in opened if entry not in aside]
+    if not aside or not any(_may_be_completed(entry) for entry in opened):
+        return list(opened)
+    join = Join([(entry.file, entry.importer) for entry in aside if entry.importer])
+    return [replace(entry, join=join) if entry.importer else entry for entry in [*others, *aside]]
+
+
+def _may_be_completed(entry: OpenFile) -> bool:
+    return entry.importer is not None and REQUEST in entry.importer.fields and entry.importer.name != "envoy"
+
+
 def read_file(entry: OpenFile, wanted: Sequence[str], *, window: Window, threads: int) -> Iterator[Raw]:
     """The raw batches of a file with those of the canonical columns `wanted` that it has, or may turn out to have."""
     sources = entry.names.sources
     needed = set(wanted)
     if any(name in needed and name not in sources for name in DERIVED):
         needed.add("messages")
+    if entry.importer is not None:
+        raws = imported.read(entry.file, entry.importer, needed, window=window, threads=threads)
+        return entry.join.complete(raws) if entry.join else raws
     chosen = {name: sources[name] for name in sorted(needed) if name in sources}
     if entry.file.format == "parquet":
         return parquet.read(entry.file, chosen, window=window, threads=threads)

@@ -38,7 +38,7 @@ def columns(file: LogFile) -> Columns:
     n_lines = n_objects = 0
     for line in _sample(file):
         n_lines += 1
-        row, _ = _lenient(line)
+        row, _ = lenient(line)
         if isinstance(row, dict):
             n_objects += 1
             for name, value in _flat(row, "", _DEPTH):
@@ -101,7 +101,7 @@ def _decode(
         try:
             kept.append(decoder.decode(line))
         except _REFUSED:
-            row, spoilt = _lenient(line)
+            row, spoilt = lenient(line)
             if isinstance(row, dict):
                 kept.append(decoder.type(**{name: row.get(head) for head, name in heads.items()}))
                 notes[spoilt] += 1
@@ -110,7 +110,7 @@ def _decode(
     return kept
 
 
-def _lenient(line: bytes) -> tuple[Any, str]:
+def lenient(line: bytes) -> tuple[Any, str]:
     """One line by the standard library, with the note it deserves; None and the reason where that refuses it too."""
     text = line.decode("utf-8", "surrogateescape")
     note = "line_read_leniently" if text.isascii() or _is_utf8(line) else "line_invalid_utf8"

@@ -24,12 +24,13 @@ class Columns:
 class Raw:
     """Some rows of a file: canonical name -> values of any type, and what did not become a row, by name.
 
-    `done_bytes` is how far into the stored file the reader has come.
+    `done_bytes` is how far into the stored file the reader has come; `n_joined` rows completed rows of other files.
     """
 
     cells: Mapping[str, Cells] = field(default_factory=dict)
     n_rows: int = 0
     n_outside: int = 0
+    n_joined: int = 0
     done_bytes: int = 0
     rejects: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)

@@ -23,9 +23,10 @@ import pyarrow as pa
 from stillwatch.errors import InputError
 from stillwatch.ingest.conform import DERIVED, Tally, Window, conform
 from stillwatch.ingest.discover import find_files
-from stillwatch.ingest.files import OpenFile, open_file, read_file
+from stillwatch.ingest.files import OpenFile, link, open_file, read_file
 from stillwatch.ingest.filtered import FilteredReader, can_filter
 from stillwatch.ingest.fingerprint import Fingerprints
+from stillwatch.ingest.importer import Importer
 from stillwatch.ingest.names import EXCHANGE_ALIASES, check_mapping, listing
 from stillwatch.ingest.times import as_us
 from stillwatch.records import ACCOUNTS, EXCHANGES, REQUIRED_EXCHANGE_COLUMNS
@@ -137,6 +138,7 @@ def open_logs(
     if not opened:
         raise InputError(f"{', '.join(empty[:3])}: no rows at all", got="only empty files", do="Check the path")
     _check_used(mapping, opened)
+    opened = link(opened)
     return LogSource(opened, skipped=skipped, empty=empty, latest=as_us(now + _AHEAD), threads=threads)
 
 
@@ -214,7 +216,7 @@ class LogSource:
         for at, entry in enumerate(self._opened):
             n_rows = 0
             for raw in read_file(entry, needed, window=window, threads=self._threads):
-                n_rows += raw.n_rows + raw.n_outside + sum(raw.rejects.values())
+                n_rows += raw.n_rows + raw.n_outside + raw.n_joined + sum(raw.rejects.values())
                 tally.n_outside += raw.n_outside
                 tally.rejects += Counter(raw.rejects)
                 tally.notes += Counter(raw.notes)
@@ -254,6 +256,26 @@ class LogSource:
                     on_progress(done, total)
         rest = LogSource(whole, skipped=(), empty=(), latest=self._latest, threads=self._threads)
         yield from rest.batches(columns=["account_id", "prompt"], since=since, until=until, on_progress=on_progress)
+
+    def parts(self) -> list[LogSource]:
+        """One source for each file, in the order in which they are to be read."""
+        return [
+            LogSource([entry], skipped=(), empty=(), latest=self._latest, threads=self._threads)
+            for entry in self._opened
+        ]
+
+    def importers(self) -> dict[str, Importer]:
+        """The importers that read these files, by name; none for files whose columns are read as they are called."""
+        return {entry.importer.name: entry.importer for entry in self._opened if entry.importer}
+
+    def remember(self) -> None:
+        """Take note of the request ids, as a reading does, where rows of other files wait for them."""
+        for entry in self._opened:
+            if entry.join is not None:
+                for _ in read_file(
+                    entry, ["ts"], window=Window(since=None, until=None, latest=0), threads=self._threads
+                ):
+                    pass
 
     def rejects(self) -> dict[str, int]:
         """See Source."""

@@ -1,0 +1,268 @@
+"""extract: an importer's table put to work: records in, one list of values per canonical column out.
+
+JSON is decoded by msgspec into types that hold nothing but the paths of the table, so that what nobody asked for is
+skipped and not built. A record of another shape than the type (a number where an object belongs) is read patiently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from types import GenericAlias
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from stillwatch.ingest.cast import CHAT
+from stillwatch.ingest.chat import parsed
+from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, Place
+from stillwatch.records import MESSAGE
+
+FIRST = "0"
+"""The key of a path that means: the first of a list."""
+
+_ALWAYS = frozenset({"account_id", "ts", REQUEST})
+"""Columns that are there though no row has a value."""
+
+_BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
+_REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+@dataclass(slots=True)
+class Node:
+    """One key of a record: taken whole, as `given` type, or a type of its own with the keys below it."""
+
+    whole: bool = False
+    given: Any = Any
+    inner: dict[str, Node] = field(default_factory=dict)
+    kind: Any = None
+    decoder: msgspec.json.Decoder[Any] | None = None
+    empty: Any = None
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether its value is decoded to a type of its own."""
+        return bool(self.inner) and not self.whole
+
+    @property
+    def is_list(self) -> bool:
+        """Whether its value is a list, of which the first item is looked at."""
+        return set(self.inner) == {FIRST} and self.inner[FIRST].is_typed
+
+    def compile(self) -> Any:
+        """The type its value is decoded to: an object or a list, a text that may hold one, or nothing."""
+        if not self.is_typed:
+            return self.given
+        if self.is_list:
+            item = self.inner[FIRST]
+            item.compile()
+            self.kind, self.empty = GenericAlias(list, (item.kind,)), []
+        else:
+            # Names of attributes are numbered, since a key may be anything.
+            fields = [(f"f{n}", child.compile(), None) for n, child in enumerate(self.inner.values())]
+            rename = {f"f{n}": key for n, key in enumerate(self.inner)}
+            self.kind = msgspec.defstruct("Record", fields, rename=rename, gc=False)
+            self.empty = self.kind()
+        self.decoder = msgspec.json.Decoder(self.kind)
+        return self.kind | str | None
+
+
+class Cells(NamedTuple):
+    """Canonical columns of `n_rows` values each; `n_excluded` rows are no model call."""
+
+    columns: dict[str, Any]
+    n_rows: int
+    n_excluded: int
+
+
+class Extractor:
+    """Reads the `wanted` canonical columns of an importer's records."""
+
+    def __init__(self, importer: Importer, wanted: Iterable[str]) -> None:
+        names = {*wanted, REQUEST, ASIDE}
+        self.importer = importer
+        self.fields = {name: places for name, places in importer.fields.items() if name in names}
+        self._root = Node()
+        if importer.explode is None:
+            kinds = {place.path: place.kind for places in self.fields.values() for place in places}
+            for path in self.paths:
+                node = self._root
+                for key in path.split("."):
+                    node = node.inner.setdefault(key, Node())
+                node.whole, node.given = True, kinds.get(path, Any)
+            self._root.compile()
+        kind: Any = self._root.kind if importer.explode is None else importer.record
+        self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind | list[kind])
+
+    @property
+    def paths(self) -> list[str]:
+        """Every path that is looked at."""
+        places = [place.path for places in self.fields.values() for place in places]
+        return list(dict.fromkeys([*places, *self.importer.only]))
+
+    def shaped(self, record: Mapping[str, Any]) -> Any:
+        """A record that was decoded to plain objects, as if it had been decoded to this extractor's type."""
+        if self.importer.explode is not None:
+            return msgspec.convert(record, self.importer.record, strict=False)
+        return _shaped(record, self._root)
+
+    def cells(self, records: Sequence[Any]) -> Cells:
+        """The values of each canonical column: a list, of conversations an Arrow array."""
+        if self.importer.explode is not None:
+            return self.cells_of_rows([row for record in records for row in self.importer.explode(record)])
+        found: dict[str, list[Any]] = {}
+        _descend(self._root, records, "", found)
+        return self._cells(found, len(records))
+
+    def cells_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Cells:
+        """The same of the flat rows that records were exploded to."""
+        there = {key for row in rows for key in row}
+        found = {path: [row.get(path) for row in rows] for path in self.paths if path in there}
+        return self._cells(found, len(rows))
+
+    def _cells(self, found: dict[str, list[Any]], n_rows: int) -> Cells:
+        kept = self._kept(found, n_rows)
+        if kept is not None:
+            found = {path: [values[row] for row in kept] for path, values in found.items()}
+        n_kept = n_rows if kept is None else len(kept)
+        columns: dict[str, Any] = {}
+        for ours, places in self.fields.items():
+            values = _first(places, found)
+            if values or ours in _ALWAYS:
+                columns[ours] = values or [None] * n_kept
+        if "messages" in columns:
+            columns["messages"] = chats(columns["messages"])
+        return Cells(columns, n_kept, n_rows - n_kept)
+
+    def _kept(self, found: Mapping[str, list[Any]], n_rows: int) -> list[int] | None:
+        kept: list[int] | None = None
+        for path, values in self.importer.only.items():
+            column = found.get(path, [])
+            if any(value is not None and value not in values for value in column):
+                kept = [
+                    n for n in (range(n_rows) if kept is None else kept) if column[n] is None or column[n] in values
+                ]
+        return kept
+
+
+def row(importer: Importer, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The canonical rows of one record, values as they go into `conform`; one, unless the importer explodes records."""
+    extractor = Extractor(importer, importer.fields)
+    cells = extractor.cells([extractor.shaped(record)]).columns
+    columns = {name: values.to_pylist() if isinstance(values, pa.Array) else values for name, values in cells.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def chats(values: Sequence[Any]) -> Any:
+    """Conversations as an Arrow array, built flat; as they are where one holds what is no conversation."""
+    if not all(value is None or type(value) is list for value in values):
+        return list(values)
+    turns = [turn for value in values if value for turn in value]
+    lengths = [len(value) if value else 0 for value in values]
+    ends = [0]
+    for length in lengths:
+        ends.append(ends[-1] + length)
+    try:
+        roles = pa.array([turn.role for turn in turns], pa.string())
+        contents = pa.array([turn.content for turn in turns], pa.string())
+    except (pa.ArrowException, *_BAD_VALUE):
+        return list(values)
+    starts = pa.array(ends, pa.int32(), mask=[*(not value for value in values), False] if not all(values) else None)
+    struct = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGE))
+    return pa.ListArray.from_arrays(starts, struct).cast(CHAT)
+
+
+def _shaped(value: Any, node: Node) -> Any:
+    value = parsed(value)
+    if isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        value = dict(value)  # a map of Arrow
+    if node.is_list:
+        return [_shaped(value[0], node.inner[FIRST])] if isinstance(value, list) and value else node.empty
+    if not isinstance(value, Mapping):
+        return node.empty
+    inner = enumerate(node.inner.items())
+    given = {f"f{n}": _shaped(value.get(key), child) if child.is_typed else value.get(key) for n, (key, child) in inner}
+    return node.kind(**given)
+
+
+def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, list[Any]]) -> None:
+    """Put the values at every path below a typed node into `found`; paths that no record has are left out."""
+    for n, (key, child) in enumerate(node.inner.items()):
+        column = list(map(attrgetter(f"f{n}"), values))
+        if column.count(None) == len(column):
+            continue
+        if child.is_list:
+            item = child.inner[FIRST]
+            lists = [value if type(value) is list else _typed(value, child) for value in column]
+            firsts = [value[0] if value else item.empty for value in lists]
+            _descend(item, firsts, f"{prefix}{key}.{FIRST}.", found)
+        elif child.is_typed:
+            kind = child.kind
+            typed = [value if type(value) is kind else _typed(value, child) for value in column]
+            _descend(child, typed, f"{prefix}{key}.", found)
+        else:
+            found[prefix + key] = column
+            if child.inner:
+                _below(child, column, f"{prefix}{key}.", found)
+
+
+def _typed(value: Any, node: Node) -> Any:
+    if isinstance(value, str) and node.decoder is not None:
+        try:
+            return node.decoder.decode(value)
+        except _REFUSED:
+            return _shaped(value, node)
+    return node.empty
+
+
+def _below(node: Node, values: Sequence[Any], prefix: str, found: dict[str, list[Any]]) -> None:
+    """The paths below a value that is itself taken whole."""
+    opened = [parsed(value) for value in values]
+    for key, child in node.inner.items():
+        if key == FIRST:
+            column = [value[0] if isinstance(value, list) and value else None for value in opened]
+        else:
+            column = [value.get(key) if isinstance(value, dict) else None for value in opened]
+        found[prefix + key] = column
+        if child.inner:
+            _below(child, column, f"{prefix}{key}.", found)
+
+
+def _first(places: Sequence[Place], found: Mapping[str, list[Any]]) -> list[Any]:
+    """Of each row the first value among `places`; an empty text is none. Empty where no row has any."""
+    values: list[Any] = []
+    for place in places:
+        column = found.get(place.path)
+        if column is None or column.count(None) == len(column):
+            continue
+        if place.read is not None:
+            column = _read(place, column)
+        if "" in column:
+            column = [None if type(value) is str and not value else value for value in column]
+        if not values:
+            values = column
+        else:
+            values = [other if value is None else value for value, other in zip(values, column, strict=True)]
+        if None not in values:
+            break
+    return values
+
+
+def _read(place: Place, column: Sequence[Any]) -> list[Any]:
+    assert place.read is not None
+    read = place.read
+    try:
+        return [None if value is None else read(value) for value in column]
+    except _BAD_VALUE:
+        return [_patiently(place, value) for value in column]
+
+
+def _patiently(place: Place, value: Any) -> Any:
+    """What cannot be read is handed on as it is, so that `conform` counts it as unreadable."""
+    assert place.read is not None
+    try:
+        return None if value is None else place.read(value)
+    except _BAD_VALUE:
+        return value

@@ -1,0 +1,24 @@
+"""exchangelog: the log that Stillwatch's own middleware and receiver write: canonical columns, one object per line."""
+
+from __future__ import annotations
+
+from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, at
+from stillwatch.records import EXCHANGES
+
+MARK = "stillwatch"
+"""The key by which such a line is known; its value is the version of the format."""
+
+VERSION = 1
+
+EXCHANGELOG = Importer(
+    name="exchangelog",
+    title="Stillwatch's own exchange log",
+    marks=((MARK, "ts"),),
+    asides=("aside",),
+    fields={name: at(name) for name in (*EXCHANGES.names, REQUEST, ASIDE)},
+    switches={
+        "prompt": "keep_text=True in the middleware, --keep-text in `stillwatch receive`",
+        "completion": "keep_text=True in the middleware, --keep-text in `stillwatch receive`",
+        "tls_fingerprint": "let the proxy in front add the header x-ja4",
+    },
+)

@@ -1,0 +1,90 @@
+"""protobuf: OTLP exports in protobuf, as flat rows; a file holds one export or many, each behind its length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stillwatch.errors import InputError
+from stillwatch.extras import require
+from stillwatch.ingest.formats.otlp import rows
+from stillwatch.ingest.formats.wire import Told
+
+_TRACES = "opentelemetry.proto.collector.trace.v1.trace_service_pb2"
+_LOGS = "opentelemetry.proto.collector.logs.v1.logs_service_pb2"
+_LENGTH_BYTES = 4
+
+
+def exports(data: bytes) -> list[bytes]:
+    """The exports in a file: those behind their lengths (4 bytes, big endian), as collectors write, or the whole."""
+    found, at = [], 0
+    while at + _LENGTH_BYTES < len(data):
+        n = int.from_bytes(data[at : at + _LENGTH_BYTES], "big")
+        at += _LENGTH_BYTES
+        if not n or at + n > len(data):
+            return [data]
+        found.append(data[at : at + n])
+        at += n
+    return found if found and at == len(data) else [data]
+
+
+def explode(data: bytes, *, signal: str | None = None) -> Iterator[dict[str, Any]]:
+    """Flat rows of one export, as `otlp.explode` makes them; `signal` is traces or logs where the caller knows.
+
+    Raises InputError where the bytes are no export, ExtraMissing where the extra `otlp` is not installed.
+    """
+    if signal != "logs":
+        spans = _spans(data)
+        if signal == "traces" or any(span.place != ":" for span in spans):
+            return rows(spans, ())
+    return rows((), _log_records(data))
+
+
+def _spans(data: bytes) -> Sequence[Told]:
+    export = _parsed(require(_TRACES, "otlp").ExportTraceServiceRequest(), data)
+    spans = (span for one in export.resource_spans for scope in one.scope_spans for span in scope.spans)
+    return [
+        Told(
+            f"{span.trace_id.hex()}:{span.span_id.hex()}", span.start_time_unix_nano or None, "",
+            "error" if span.status.code == 2 else "200", _pairs(span.attributes),
+            [(event.name, _pairs(event.attributes)) for event in span.events], None,
+        )
+        for span in spans
+    ]  # fmt: skip
+
+
+def _log_records(data: bytes) -> Sequence[Told]:
+    export = _parsed(require(_LOGS, "otlp").ExportLogsServiceRequest(), data)
+    logs = (log for one in export.resource_logs for scope in one.scope_logs for log in scope.log_records)
+    return [_log(log) for log in logs]
+
+
+def _log(log: Any) -> Told:
+    attributes = _pairs(log.attributes)
+    place = f"{log.trace_id.hex()}:{log.span_id.hex()}" if log.trace_id and log.span_id else ""
+    ts = log.time_unix_nano or log.observed_time_unix_nano or None
+    return Told(place, ts, log.event_name or attributes.get("event.name", ""), None, attributes, [], _value(log.body))
+
+
+def _parsed(export: Any, data: bytes) -> Any:
+    try:
+        export.ParseFromString(data)
+    except Exception as error:  # protobuf's own error class moves between its versions
+        raise InputError("these bytes are no OTLP export", got=f"{len(data)} bytes", expected="protobuf") from error
+    return export
+
+
+def _pairs(pairs: Any) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    found = getattr(value, kind)
+    if kind == "array_value":
+        return [_value(one) for one in found.values]
+    if kind == "kvlist_value":
+        return _pairs(found.values)
+    return found.decode("utf-8", "backslashreplace") if isinstance(found, bytes) else found

@@ -1,0 +1,269 @@
+"""imported: files of foreign formats: which importer reads a file, and its raw batches.
+
+JSON may stand one record per line, as lists of records, or as one document over many lines; Parquet and CSV give their
+columns as the top keys of records; protobuf holds OTLP.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from stillwatch.errors import InputError
+from stillwatch.ingest import delimited, parquet
+from stillwatch.ingest.conform import Window
+from stillwatch.ingest.discover import LogFile
+from stillwatch.ingest.extract import Cells, Extractor
+from stillwatch.ingest.formats import protobuf
+from stillwatch.ingest.importer import Importer, dotted, named, recognise
+from stillwatch.ingest.jsonl import lenient
+from stillwatch.ingest.raw import Columns, Raw
+from stillwatch.ingest.stream import Stream, blocks, first_block
+from stillwatch.ingest.values import as_text
+
+_SAMPLE_LINES = 200
+_LARGEST_DOCUMENT_BYTES = 512 << 20
+_BATCH_RECORDS = 4096
+_PEEK_BYTES = 1 << 16
+_ANYWHERE = Window(since=None, until=None, latest=0)
+_OTLP_NAMES = ("resourceSpans", "resourceLogs")
+
+_REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def choose(file: LogFile, columns: Columns) -> tuple[Importer, Columns] | None:
+    """The importer that reads a file, and the dotted names a sample of it shows; None where its columns are read as
+    they are called. `columns` are those of a table. Raises InputError where the importer asked for cannot read it."""
+    records = _sample(file) if file.format == "jsonl" else []
+    tables = {"jsonl": [], "protobuf": [_OTLP_NAMES]}.get(file.format, [columns.names])
+    samples: list[Sequence[str]] = [*tables, *map(dotted, records)]
+    importer = named(file.importer) if file.importer else recognise(samples)
+    if importer is None:
+        return None
+    if importer.explode is not None:
+        if file.format in ("parquet", "csv"):
+            raise InputError(f"{file.name} is a table", expected=f"{importer.title} as JSON", do="Name another format")
+        samples += _exploded(file, importer, records)
+    names = tuple(dict.fromkeys(name for keys in samples for name in keys))
+    return importer, Columns(names=names, n_rows=columns.n_rows)
+
+
+def _exploded(file: LogFile, importer: Importer, records: Sequence[Any]) -> Iterator[Sequence[str]]:
+    """The keys of the rows that a sample of records holds."""
+    assert importer.explode is not None
+    if file.format == "protobuf":
+        for export in protobuf.exports(_whole(file))[:_SAMPLE_LINES]:
+            with suppress(InputError):
+                yield from map(tuple, protobuf.explode(export))
+    for record in records:
+        with suppress(*_REFUSED):
+            yield from map(tuple, importer.explode(msgspec.convert(record, importer.record, strict=False)))
+
+
+def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Window, threads: int) -> Iterator[Raw]:
+    """Raw batches of the canonical columns `wanted`, beside REQUEST and ASIDE where the importer has them.
+
+    Records that are no model call are rejected as `not_an_exchange`. Cost: linear; memory: a block and its values, of
+    a document over many lines all of it.
+    """
+    extractor = Extractor(importer, wanted)
+    readers: Mapping[str, Callable[[], Iterator[Raw]]] = {
+        "jsonl": lambda: (_read_document if _is_document(first_block(file)) else _read_lines)(file, extractor),
+        "protobuf": lambda: _read_protobuf(file, extractor),
+        "parquet": lambda: _read_table(
+            parquet.read(file, _heads(extractor, parquet.columns(file)), window=_ANYWHERE, threads=threads), extractor
+        ),
+        "csv": lambda: _read_table(delimited.read(file, _heads(extractor, delimited.columns(file))), extractor),
+    }
+    return readers[file.format]()
+
+
+def raw(found: Cells, done_bytes: int, rejects: Counter[str], notes: Counter[str]) -> Raw:
+    """What an extractor found as a raw batch."""
+    if found.n_excluded:
+        rejects["not_an_exchange"] += found.n_excluded
+    return Raw(found.columns, found.n_rows, done_bytes=done_bytes, rejects=+rejects, notes=+notes)
+
+
+def decode(block: bytes, extractor: Extractor, rejects: Counter[str], notes: Counter[str]) -> list[Any]:
+    """The records on the lines of a block; what cannot be read is counted by name."""
+    try:
+        return _flat(extractor.decoder.decode_lines(block))
+    except _REFUSED:
+        pass
+    kept: list[Any] = []
+    for line in block.split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            kept += _flat([extractor.decoder.decode(line)])
+        except _REFUSED:
+            kept += _patiently(line, extractor, rejects, notes)
+    return kept
+
+
+def _flat(found: Sequence[Any]) -> list[Any]:
+    """Records, those inside lists among them."""
+    if any(type(one) is list for one in found):
+        return [record for one in found for record in (one if type(one) is list else (one,))]
+    return list(found)
+
+
+def _patiently(line: bytes, extractor: Extractor, rejects: Counter[str], notes: Counter[str]) -> list[Any]:
+    """The records of one line that is not as its type has it."""
+    try:
+        value, note = msgspec.json.decode(line), ""
+    except _REFUSED:
+        value, note = lenient(line)
+    if note and value is None:
+        rejects[note] += 1
+        return []
+    kept = []
+    for record in value if isinstance(value, list) else [value]:
+        try:
+            kept.append(extractor.shaped(record) if isinstance(record, dict) else None)
+        except _REFUSED:
+            rejects["record_of_another_shape"] += 1
+        else:
+            if kept[-1] is None:
+                rejects["line_not_an_object"] += 1
+                kept.pop()
+    if note and kept:
+        notes[note] += 1
+    return kept
+
+
+def _read_lines(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
+    with Stream(file) as stream:
+        for block, n_long in blocks(stream):
+            rejects, notes = Counter[str](line_too_long=n_long), Counter[str]()
+            with _uncollected():
+                found = extractor.cells(decode(block, extractor, rejects, notes))
+            yield raw(found, stream.n_read, rejects, notes)
+            del found  # its memory serves the next block
+        if stream.cut:
+            yield Raw(done_bytes=file.n_bytes, rejects={"truncated_file": 1})
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the cycle collector: it would go through a block's objects again and again, and they hold no cycle."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _read_document(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
+    text = _whole(file)
+    rejects, notes = Counter[str](), Counter[str]()
+    try:
+        records = _flat([extractor.decoder.decode(text)])
+    except _REFUSED:
+        records = _patiently(text, extractor, rejects, notes)
+    for start in range(0, max(1, len(records)), _BATCH_RECORDS):
+        yield raw(extractor.cells(records[start : start + _BATCH_RECORDS]), file.n_bytes, rejects, notes)
+        rejects, notes = Counter(), Counter()
+
+
+def _read_protobuf(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
+    found = protobuf.exports(_whole(file))
+    for start in range(0, len(found), _BATCH_RECORDS):
+        rejects: Counter[str] = Counter()
+        rows: list[Any] = []
+        for export in found[start : start + _BATCH_RECORDS]:
+            try:
+                rows += protobuf.explode(export)
+            except InputError:
+                rejects["record_of_another_shape"] += 1
+        yield raw(extractor.cells_of_rows(rows), file.n_bytes * (start + 1) // len(found), rejects, Counter())
+
+
+def _read_table(raws: Iterator[Raw], extractor: Extractor) -> Iterator[Raw]:
+    for part in raws:
+        columns = {head: _values(cells) for head, cells in part.cells.items()}
+        records = [
+            extractor.shaped(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
+        ]
+        yield raw(extractor.cells(records), part.done_bytes, Counter(part.rejects), Counter(part.notes))
+
+
+def _values(cells: Any) -> list[Any]:
+    """A column as Python values; text that is not UTF-8 is spelt out."""
+    if not isinstance(cells, pa.Array):
+        return list(cells)
+    cells = cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+        cells = cells.cast(pa.large_binary())
+    binary = pa.types.is_large_binary(cells.type) or pa.types.is_binary(cells.type)
+    try:
+        values = cells.to_pylist()
+    except UnicodeDecodeError:
+        return [None] * len(cells)  # bytes that are no text, deep inside a structure
+    return [as_text(value) for value in values] if binary else values
+
+
+def _heads(extractor: Extractor, columns: Columns) -> dict[str, str]:
+    """The top keys that are looked at, of those a table has."""
+    heads = dict.fromkeys(path.partition(".")[0] for path in extractor.paths)
+    return {head: head for head in heads if head in columns.names}
+
+
+def _whole(file: LogFile) -> bytes:
+    """All bytes of a file, unpacked. Raises InputError above what is sensible to hold."""
+    held, size = [], 0
+    with Stream(file) as stream:
+        for piece in stream.pieces():
+            held.append(piece)
+            size += len(piece)
+            if size > _LARGEST_DOCUMENT_BYTES:
+                raise InputError(
+                    f"{file.name} is one document of more than {_LARGEST_DOCUMENT_BYTES >> 20} MiB",
+                    expected="one record per line",
+                    do="For a list in a file: jq -c '.[]' FILE > FILE.jsonl",
+                )
+    return b"".join(held)
+
+
+def _is_document(block: bytes) -> bool:
+    """Whether a file that begins with this block is one value over many lines: its first line only begins one."""
+    # Only the first line is copied: a block is large, and every reading begins here.
+    start = len(block) - len(block.lstrip()) if block[:1].isspace() else 0
+    end = block.find(b"\n", start)
+    first = block[start:end].strip() if end >= 0 else b""
+    if not (first == b"{" or first.startswith(b"[")) or not block[end : end + _PEEK_BYTES].strip():
+        return False
+    try:
+        msgspec.json.decode(first)
+    except _REFUSED:
+        return True
+    return False
+
+
+def _sample(file: LogFile) -> list[Mapping[str, Any]]:
+    """Some records from the start of a file of JSON."""
+    block = first_block(file)
+    if _is_document(block):
+        found = _loaded(_whole(file))
+    else:
+        lines = block.split(b"\n", _SAMPLE_LINES)[:_SAMPLE_LINES]
+        found = [record for line in lines if line.strip() for record in islice(_loaded(line), _SAMPLE_LINES)]
+    return [record for record in found[:_SAMPLE_LINES] if isinstance(record, dict)]
+
+
+def _loaded(text: bytes) -> list[Any]:
+    try:
+        value = msgspec.json.decode(text)
+    except _REFUSED:
+        value, _ = lenient(text)
+    return value if isinstance(value, list) else [value]

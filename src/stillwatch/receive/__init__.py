@@ -1,0 +1,1 @@
+"""receive: logs pushed to us, and the middleware that writes one where a server has none."""

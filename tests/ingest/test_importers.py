@@ -1,0 +1,432 @@
+"""Importers: foreign logs arrive as the canonical rows they tell of, and every odd record is counted by name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillwatch.errors import InputError
+from stillwatch.ingest import importer
+from stillwatch.ingest.chat import any_address, outer_address, status
+from stillwatch.ingest.extract import row
+from stillwatch.ingest.importer import Importer, at, importers
+from stillwatch.records import EXCHANGES
+from tests import conversation as one
+from tests.needs import needs_module
+
+Reader = Callable[..., Any]
+Record = dict[str, Any]
+
+MADE: dict[str, tuple[str, Record]] = {
+    "litellm": ("litellm", one.litellm()),
+    "spendlogs": ("spendlogs", one.spend_log()),
+    "openai": ("openai", one.batch_line()),
+    "langfuse": ("langfuse", one.langfuse()),
+    "helicone": ("helicone", one.helicone()),
+    "envoy": ("envoy", one.access_log()),
+    "otlp, new names": ("otlp", one.spans(one.NEW_NAMES)),
+    "otlp, old names": ("otlp", one.spans(one.OLD_NAMES)),
+    "exchange log": ("exchangelog", {"stillwatch": 1} | one.ROW | {"ts": one.WHEN.isoformat()}),
+}
+LACKING = {
+    "litellm": set(),
+    "spendlogs": {"tls_fingerprint"},
+    "openai": set(),
+    "langfuse": {"api_key_id", "access_path", "tool_names", "stop_reason", "tls_fingerprint"},
+    "helicone": {"ip", "user_agent", "tls_fingerprint"},
+    "envoy": set("api_key_id end_user session_id model system_prompt prompt messages completion input_tokens".split())
+    | set("output_tokens max_tokens temperature tool_names tool_calls stop_reason".split()),
+    "otlp, new names": {"tls_fingerprint"},
+    "otlp, old names": {"tls_fingerprint"},
+    "exchange log": set(),
+}
+"""The columns that each format says nothing of; the rest must be as in `conversation.ROW`."""
+
+
+def write(path: Path, *records: Any) -> Path:
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records), "utf-8")
+    return path
+
+
+def expected(name: str) -> Record:
+    return {column: None if column in LACKING[name] else value for column, value in one.ROW.items()}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_same_conversation_in_any_format(name: str, tmp_path: Path, reading: Reader) -> None:
+    """One conversation gives the same canonical row whatever logged it, apart from what that log lacks."""
+    read = reading(write(tmp_path / "log.jsonl", MADE[name][1]))
+    assert read.rows == [expected(name)]
+    assert not read.rejects and not read.notes
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_format_is_recognised_or_named(name: str, tmp_path: Path, reading: Reader) -> None:
+    """A log is recognised by its keys, and read alike where its importer is named before its path."""
+    path = write(tmp_path / "log.jsonl", MADE[name][1])
+    asked, found = reading(f"{MADE[name][0]}:{path}"), reading(path)
+    assert list(found.source.importers()) == [MADE[name][0]]
+    assert asked.rows == found.rows
+
+
+@pytest.mark.parametrize("name", [name for name in MADE if not name.startswith("otlp")])
+def test_the_row_function_is_what_batches_use(name: str) -> None:
+    """The pure function over one record gives the values of the batch, also for records decoded by somebody else."""
+    form, record = MADE[name]
+    (found,) = row(importers()[form], record)
+    assert found["account_id"] == one.ACCOUNT
+    assert found.get("messages") in (None, one.REQUEST["messages"])
+
+
+@pytest.mark.parametrize("name", [name for name in MADE if not name.startswith("otlp")])
+def test_tables_are_read_like_lines(name: str, tmp_path: Path, reading: Reader) -> None:
+    """The same records as CSV, nested values as JSON text, give the same row."""
+    record = MADE[name][1]
+    flat = {key: json.dumps(value) if isinstance(value, (dict, list)) else value for key, value in record.items()}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(flat))
+    writer.writeheader()
+    writer.writerow(flat)
+    (tmp_path / "log.csv").write_text(text.getvalue(), "utf-8")
+    (found,) = reading(f"{MADE[name][0]}:{tmp_path / 'log.csv'}").rows
+    assert found == expected(name)
+
+
+def test_langfuse_in_parquet(tmp_path: Path, reading: Reader) -> None:
+    """Langfuse's Parquet export, whose details are maps, gives the same row; spans are no exchanges."""
+    records = [one.langfuse(), one.langfuse() | {"type": "SPAN", "id": "s"}]
+    table = pa.table(
+        {
+            name: pa.array(
+                [list(record[name].items()) if name == "usage_details" else record[name] for record in records],
+                pa.map_(pa.string(), pa.int64()) if name == "usage_details" else None,
+            )
+            for name in records[0]
+        }
+    )
+    pq.write_table(table, tmp_path / "langfuse.parquet")
+    read = reading(tmp_path / "langfuse.parquet")
+    assert read.rows == [expected("langfuse")]
+    assert read.rejects == {"not_an_exchange": 1}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        json.dumps,
+        lambda records: json.dumps(records, indent=2),
+        lambda records: "[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n",
+        lambda records: "\n".join(json.dumps([record]) for record in records),
+        lambda records: json.dumps(records[0], indent=2),
+    ],
+    ids=["list on a line", "pretty list", "record per line in a list", "list per line", "one pretty record"],
+)
+def test_json_in_any_layout(layout: Callable[[list[Record]], str], tmp_path: Path, reading: Reader) -> None:
+    """Lists of records and documents over many lines are read, not only one record per line."""
+    (tmp_path / "log.json").write_text(layout([one.litellm(), one.litellm()]), "utf-8")
+    rows = reading(tmp_path / "log.json").rows
+    assert len(rows) in (1, 2) and all(found == expected("litellm") for found in rows)
+
+
+def test_a_mapping_wins(tmp_path: Path, reading: Reader) -> None:
+    """What the user maps is read from there, in foreign formats too."""
+    path = write(tmp_path / "log.jsonl", one.litellm())
+    read = reading(path, mapping={"metadata.user_api_key_alias": "account_id"})
+    assert read.column("account_id") == ["k"]
+    spans = write(tmp_path / "spans.jsonl", one.spans(one.NEW_NAMES))
+    # In OTLP the names of attributes are the columns.
+    assert reading(spans, mapping={"enduser.id": "account_id"}).column("account_id") == [one.END_USER]
+    with pytest.raises(InputError, match="no file has a column nothing"):
+        reading(spans, mapping={"nothing": "model"})
+
+
+def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
+    """A format that no importer reads is refused with the names of those that are there."""
+    with pytest.raises(InputError, match=r"no importer has this name; got 'kong'; expected envoy, exchangelog"):
+        importer.named("kong")
+
+
+def test_a_record_without_account_falls_back_and_then_is_rejected(tmp_path: Path, reading: Reader) -> None:
+    """Without a user the team is the account, then the key; the proxy's placeholder is nobody."""
+    bare = one.litellm()
+    names = ["default_user_id", "team-1", "org-1", one.KEY_HASH]
+    keys = ["user_api_key_user_id", "user_api_key_team_id", "user_api_key_org_id", "user_api_key_hash"]
+    records = []
+    for n in range(5):
+        metadata = bare["metadata"] | dict.fromkeys(keys[:n]) | ({} if n else {keys[0]: names[0]})
+        records.append(bare | {"metadata": metadata})
+    read = reading(write(tmp_path / "log.jsonl", *records))
+    assert read.column("account_id") == ["team-1", "team-1", "org-1", one.KEY_HASH]
+    assert read.rejects == {"account_id_missing": 1}
+
+
+def test_failed_calls_are_exchanges(tmp_path: Path, reading: Reader) -> None:
+    """A refused call is a row with its status; it has no answer."""
+    failed = one.litellm() | {"status": "failure", "error_information": {"error_code": "429"}, "response": {}}
+    (found,) = reading(write(tmp_path / "log.jsonl", failed)).rows
+    assert found == expected("litellm") | {
+        "status": "429", "completion": None, "tool_calls": None, "stop_reason": None
+    }  # fmt: skip
+
+
+def test_spans_of_agents_tools_and_http_are_not_exchanges(tmp_path: Path, reading: Reader) -> None:
+    """Only spans of model calls are exchanges; the rest is counted."""
+    records = [
+        one.spans(one.NEW_NAMES | {"gen_ai.operation.name": name}) for name in ("invoke_agent", "execute_tool", "chat")
+    ]
+    read = reading(write(tmp_path / "log.jsonl", *records, one.spans({"http.route": "/health"})))
+    assert read.n_rows == 1
+    assert read.rejects == {"not_an_exchange": 3}
+
+
+CONTENT = ("gen_ai.system_instructions", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions")
+
+
+@pytest.mark.parametrize("events", ["details", "turns"])
+@pytest.mark.parametrize("order", ["spans first", "events first"])
+def test_events_complete_their_span(events: str, order: str, tmp_path: Path, reading: Reader) -> None:
+    """Content told in log records, whole or turn by turn, completes the span of the same call, whatever comes first."""
+    bare = {name: value for name, value in one.NEW_NAMES.items() if name not in CONTENT}
+    told = one.details({name: one.NEW_NAMES[name] for name in CONTENT} | {"gen_ai.request.model": "orion"})
+    files = {"spans": one.spans(bare), "events": told if events == "details" else one.turns()}
+    names = ["a.jsonl", "b.jsonl"] if order == "spans first" else ["b.jsonl", "a.jsonl"]
+    for name, record in zip(names, files.values(), strict=True):
+        write(tmp_path / name, record)
+    read = reading(tmp_path)
+    without = {"tool_names": None} if events == "turns" else {}
+    assert read.rows == [expected("otlp, new names") | without]
+    assert read.notes == {"joined_by_request_id": 1}
+
+
+def test_an_access_log_completes_the_gateways_log(tmp_path: Path, reading: Reader) -> None:
+    """Rows of one request id are one exchange; what the gateway did not log comes from the access log."""
+    bare = one.litellm() | {"requester_ip_address": None, "user_agent": ""}
+    headers = {"x-request-id": one.REQUEST_ID}
+    bare["metadata"] = bare["metadata"] | {
+        "requester_ip_address": None, "user_agent": None, "requester_metadata": None,
+        "requester_custom_headers": headers,
+    }  # fmt: skip
+    write(tmp_path / "gateway.jsonl", bare)
+    blocked = one.access_log() | {"x-request-id": "other", "response_code": 403, "x-litellm-call-id": None}
+    write(tmp_path / "access.jsonl", one.access_log(), blocked)
+    read = reading(tmp_path)
+    whole, alone = read.rows
+    assert whole == expected("litellm")
+    assert (alone["exchange_id"], alone["status"], alone["prompt"]) == ("other", "403", None)
+    assert read.notes == {"joined_by_request_id": 1}
+    assert sum(file.n_rows for file in read.source.describe().files) == 3
+
+
+def test_an_id_of_two_connections_joins_nothing(tmp_path: Path, reading: Reader) -> None:
+    """A request id that an attacker sent again from elsewhere gives nobody somebody else's network."""
+    bare = one.litellm() | {"requester_ip_address": None}
+    bare["metadata"] = bare["metadata"] | {"requester_ip_address": None}
+    write(tmp_path / "gateway.jsonl", bare)
+    forged = one.access_log() | {"downstream_remote_address": "203.0.113.66:1", "x-forwarded-for": "203.0.113.66"}
+    write(tmp_path / "access.jsonl", one.access_log(), forged)
+    read = reading(tmp_path)
+    assert read.n_rows == 3
+    assert next(found for found in read.rows if found["prompt"])["ip"] is None
+
+
+def test_an_access_log_overwrites_nothing(tmp_path: Path, reading: Reader) -> None:
+    """Where both logs say something, the gateway's stands."""
+    write(tmp_path / "gateway.jsonl", one.litellm())
+    write(tmp_path / "access.jsonl", one.access_log() | {"downstream_remote_address": "203.0.113.66:1"})
+    assert reading(tmp_path).rows == [expected("litellm")]
+
+
+def test_protobuf_says_what_json_says(tmp_path: Path, reading: Reader) -> None:
+    """OTLP in protobuf, one export or many behind their lengths, gives the rows of OTLP in JSON."""
+    proto = needs_module("otel", "opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    from google.protobuf.json_format import ParseDict
+
+    record = one.spans(one.NEW_NAMES)
+    span = record["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    span |= {"traceId": "W47/94gDgQPSabYzgT/GDA==", "spanId": "7uGbfsPBsXQ="}
+    data = ParseDict(record, proto.ExportTraceServiceRequest()).SerializeToString()
+    (tmp_path / "one.binpb").write_bytes(data)
+    (tmp_path / "many.pb").write_bytes((len(data).to_bytes(4, "big") + data) * 3)
+    (tmp_path / "junk.pb").write_bytes(b"\xff" * 40)
+    assert reading(tmp_path / "one.binpb").rows == [expected("otlp, new names")]
+    assert reading(tmp_path / "many.pb").rows == [expected("otlp, new names")] * 3
+    assert reading(tmp_path / "junk.pb").rejects == {"record_of_another_shape": 1}
+
+
+# --- hostile records --------------------------------------------------------------------------------------
+
+json_value = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=6)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("name", MADE)
+@given(data=st.data())
+def test_any_value_anywhere(name: str, data: st.DataObject, tmp_path: Path, reading: Reader) -> None:
+    """Whatever a value is, no record is lost without a name, and a sound record beside it is read as ever."""
+    record = json.loads(json.dumps(MADE[name][1], default=str))
+    place, keys = record, []
+    for _ in range(data.draw(st.integers(1, 6))):
+        keys = sorted(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], (dict, list)) or not place[key]:
+            break
+        parent, place = place, place[key]
+        if data.draw(st.booleans()):
+            place = parent
+            break
+    target = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else list(range(len(place)))))
+    place[target] = data.draw(json_value)
+    path = write(tmp_path / "odd.jsonl", json.loads(json.dumps(MADE[name][1], default=str)), record)
+    read = reading(f"{MADE[name][0]}:{path}")
+    assert read.rows[0] == expected(name)
+    assert read.n_accounted in (1, 2)  # a record of OTLP may now hold no span at all
+    assert all(batch.schema.equals(EXCHANGES) for batch in read.batches)
+
+
+def test_broken_lines_are_counted(tmp_path: Path, reading: Reader) -> None:
+    """Truncated, malformed and foreign lines are rejected by name; lenient readings are noted; the rest is read."""
+    good = json.dumps(one.litellm()).encode()
+    lines = [
+        good,
+        good[: len(good) // 2],
+        b"{}",
+        b"[1, 2]",
+        b"7",
+        b"null",
+        b'"text"',
+        good.replace(b'"temperature": 0.25', b'"temperature": NaN'),
+        good.replace(b"Be terse.", b"Be \xff terse."),
+        good.replace(b'"metadata": {', b'"metadata": [1], "other": {'),
+        good,
+    ]
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+    read = reading(tmp_path / "log.jsonl")
+    assert read.n_rows == 4
+    assert read.rejects == {
+        "account_id_missing": 1, "line_broken_json": 1, "line_not_an_object": 5, "ts_missing": 1
+    }  # fmt: skip
+    assert read.notes == {"line_invalid_utf8": 1, "line_read_leniently": 1}
+
+
+def test_order_and_copies_do_not_matter(tmp_path: Path, reading: Reader) -> None:
+    """Records out of order and written twice are all delivered; the scan counts copies once by exchange_id."""
+    records = [one.litellm() | {"litellm_call_id": f"c{n % 7}", "startTime": 1_793_527_200 + n} for n in range(20)]
+    there = reading(write(tmp_path / "a.jsonl", *records)).rows
+    back = reading(write(tmp_path / "b.jsonl", *reversed(records))).rows
+    assert there == back[::-1]
+    assert {found["exchange_id"] for found in there} == {f"c{n}" for n in range(7)}
+
+
+def test_a_colliding_response_id_loses_nothing(tmp_path: Path, reading: Reader) -> None:
+    """Two calls to which the provider gave one response id stay two exchanges, by LiteLLM's own call id."""
+    records = [one.spend_log() | {"litellm_call_id": name} for name in ("x", "y")]
+    assert reading(write(tmp_path / "log.jsonl", *records)).column("exchange_id") == ["x", "y"]
+
+
+def test_canonical_logs_are_left_alone(tmp_path: Path, reading: Reader) -> None:
+    """A log that has our columns is read by its columns, whatever else it holds."""
+    mixed = {"account_id": "a", "ts": one.WHEN.isoformat(), "prompt": "p"} | one.spend_log()
+    read = reading(write(tmp_path / "log.jsonl", mixed))
+    assert read.source.importers() == {}
+    assert read.column("account_id") == ["a"]
+
+
+def test_addresses_the_client_could_not_choose() -> None:
+    """Of forwarded addresses the last outer one counts; ports and brackets go."""
+    assert outer_address("1.2.3.4, 203.0.113.9, 10.0.0.2") == "203.0.113.9"
+    assert outer_address("10.0.0.2:81") is None
+    assert any_address("10.0.0.2:81") == "10.0.0.2"
+    assert outer_address("[2001:db8::1]:443") == "2001:db8::1"
+    assert outer_address("::ffff:203.0.113.9") == "203.0.113.9"
+    assert outer_address("unknown, <script>") is None
+    assert outer_address(["203.0.113.9"]) is None
+
+
+def test_states() -> None:
+    """Success is 200, a code stays itself, failure without a code is an error."""
+    assert [status(value) for value in ("success", 201, "429", 500.0, "failure", "Timeout", True, "")] == [
+        "200", "200", "429", "500", "error", "timeout", None, None
+    ]  # fmt: skip
+
+
+def test_another_packages_importer(tmp_path: Path, reading: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that names an importer under the entry-point group is found, recognised and used."""
+    (tmp_path / "acme_logs.py").write_text(
+        "from stillwatch.ingest.importer import Importer, at\n"
+        "ACME = Importer(name='acme', title='Acme', marks=(('acme_id', 'when'),),"
+        " fields={'account_id': at('acme_id'), 'ts': at('when'), 'prompt': at('q.0.text')})\n"
+    )
+    info = tmp_path / "acme_logs-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-logs\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[stillwatch.sources]\nacme = acme_logs:ACME\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importers.cache_clear()
+    try:
+        path = write(tmp_path / "log.jsonl", {"acme_id": "a", "when": 1_793_527_200, "q": [{"text": "why"}]})
+        read = reading(path)
+        assert list(read.source.importers()) == ["acme"]
+        assert (read.column("account_id"), read.column("prompt")) == (["a"], ["why"])
+        (info / "entry_points.txt").write_text("[stillwatch.sources]\nbroken = acme_logs:NOTHING\n")
+        importers.cache_clear()
+        with pytest.raises(InputError, match="the importer broken does not load"):
+            importers()
+    finally:
+        importers.cache_clear()
+        sys.modules.pop("acme_logs", None)
+
+
+@pytest.mark.parametrize("found", importers().values(), ids=lambda found: found.name)
+def test_an_importer_fills_canonical_columns(found: Importer) -> None:
+    """Every importer fills account and time, names canonical columns only, and says how to turn channels on."""
+    assert {"account_id", "ts"} <= set(found.fields)
+    assert set(found.fields) <= {*EXCHANGES.names, importer.REQUEST, importer.ASIDE}
+    assert set(found.switches) <= set(EXCHANGES.names) and found.switches
+    assert found.marks and all(found.marks)
+
+
+def test_a_place_is_a_path() -> None:
+    """Places are tried in their order; zero is the first of a list."""
+    made = Importer(name="x", title="X", marks=(("a",),), fields={"account_id": at("a.0.b", "c"), "ts": at("t")})
+    records: list[Record] = [{"a": [{"b": "1"}], "c": "2"}, {"a": [], "c": "2"}, {"a": '[{"b": "3"}]'}, {"a": 7}]
+    assert [row(made, record)[0]["account_id"] for record in records] == ["1", "2", "3", None]
+
+
+def test_times_of_every_importer_are_utc(tmp_path: Path, reading: Reader) -> None:
+    """A time without a zone is read as UTC and counted, as in every other log."""
+    read = reading(write(tmp_path / "log.jsonl", one.langfuse() | {"start_time": "2026-11-20 10:30:05.250000"}))
+    assert read.column("ts") == [datetime(2026, 11, 20, 10, 30, 5, 250_000, tzinfo=UTC)]
+    assert read.notes == {"ts_without_zone": 1}
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+def test_a_packed_log_that_was_cut(packing: str, tmp_path: Path, reading: Reader, packed: Any) -> None:
+    """Of a packed log that was cut short the rows before the cut are read, and the cut is counted."""
+    chance = random.Random(1)
+    records = [
+        one.litellm() | {"litellm_call_id": f"c{n}", "request_tags": [f"{chance.getrandbits(256):x}" for _ in range(9)]}
+        for n in range(300)
+    ]
+    whole = write(tmp_path / "log.jsonl", *records).read_bytes()
+    path = packed(tmp_path / f"cut.jsonl.{packing}", whole)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read = reading(path)
+    assert 0 < read.n_rows < 300
+    assert read.rejects == {"truncated_file": 1}
+    assert read.column("exchange_id") == [f"c{n}" for n in range(read.n_rows)]

@@ -1,0 +1,122 @@
+"""The middleware: the exchange log of a server that writes none, and never a request the worse for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillwatch.ingest.source import open_logs
+from stillwatch.receive.middleware import ExchangeLog
+from tests import conversation as one
+from tests.receive.asgi import call
+
+KEY = bytes(range(32))
+HEADERS = {"Authorization": "Bearer sk-customer", "User-Agent": one.USER_AGENT, "x-account-id": one.ACCOUNT}
+PATH = "/v1/chat/completions"
+
+
+def server(*pieces: bytes, status: int = 200) -> Callable[..., Any]:
+    """An application that answers in these pieces."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        for n, piece in enumerate(pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": n + 1 < len(pieces)})
+
+    return app
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    source = open_logs([folder], now=datetime.now(UTC))
+    return [row for batch in source.batches() for row in batch.to_pylist()]
+
+
+def asked(app: Any, request: Any = one.REQUEST, path: str = PATH) -> Any:
+    body = request if isinstance(request, bytes) else json.dumps(request).encode()
+    return call(app, path, [body[:50], body[50:]], HEADERS, client=one.IP)
+
+
+def test_an_exchange_is_logged(tmp_path: Path) -> None:
+    """Request and answer pass untouched, and the log has the row of the conversation."""
+    app = ExchangeLog(server(json.dumps(one.RESPONSE).encode()), folder=tmp_path, keep_text=True, key=KEY,
+                      account_header="x-account-id", clock=one.WHEN.timestamp)  # fmt: skip
+    assert json.loads(asked(app).body) == one.RESPONSE
+    (row,) = logged(tmp_path)
+    own = {"exchange_id": one.RESPONSE["id"], "session_id": None, "tls_fingerprint": None}
+    assert {k: v for k, v in row.items() if k != "api_key_id"} == {
+        k: v for k, v in (one.ROW | own).items() if k != "api_key_id"
+    }
+
+
+def test_a_stream_adds_up(tmp_path: Path) -> None:
+    """Server-sent events are passed on piece by piece and logged as the answer they add up to."""
+    deltas = [{"role": "assistant", "content": ""}, {"content": "Mock "}, {"content": "response"}, {}]
+    events = [
+        {"id": "chatcmpl-1", "choices": [{"delta": delta, "finish_reason": "stop" if not delta else None}]}
+        for delta in deltas
+    ]
+    usage = {"id": "chatcmpl-1", "choices": [], "usage": one.RESPONSE["usage"]}
+    pieces = [f"data: {json.dumps(event)}\n\n".encode() for event in [*events, usage]] + [b"data: [DONE]\n\n"]
+    app = ExchangeLog(server(*pieces), folder=tmp_path, keep_text=True, key=KEY, account_header="x-account-id")
+    assert asked(app, one.REQUEST | {"stream": True}).body == b"".join(pieces)
+    (row,) = logged(tmp_path)
+    told = ("completion", "stop_reason", "input_tokens", "output_tokens", "tool_calls", "prompt")
+    assert {name: row[name] for name in told} == {name: one.ROW[name] for name in told}
+
+
+def test_texts_only_on_request(tmp_path: Path) -> None:
+    """By default the log holds sketches; the account is a keyed hash of the API key, never the key."""
+    app = ExchangeLog(server(json.dumps(one.RESPONSE).encode()), folder=tmp_path, key=KEY)
+    asked(app)
+    text = next(tmp_path.iterdir()).read_text("utf-8").lower()
+    assert "sk-customer" not in text and "bonn" not in text and "mock response" not in text
+    (row,) = logged(tmp_path)
+    assert row["account_id"].startswith("key-") and len(row["account_id"]) == 36
+    assert row["output_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("request_body", "answer", "status"),
+    [(b"{broken", b"{}", 400), (b"", b"\xff\xfe", 500), (b"[1,2]", b"[1]", 200), (b"null", b"data: {\n\n", 200)],
+)
+def test_odd_bodies_pass_and_leave_a_row(request_body: bytes, answer: bytes, status: int, tmp_path: Path) -> None:
+    """Bodies that are no JSON pass as they are; the exchange is logged without what it does not say."""
+    app = ExchangeLog(server(answer, status=status), folder=tmp_path, keep_text=True, key=KEY)
+    answered = asked(app, request_body)
+    assert (answered.status, answered.body) == (status, answer)
+    (row,) = logged(tmp_path)
+    assert (row["status"], row["prompt"]) == (str(status), None)
+
+
+def test_other_paths_are_not_logged(tmp_path: Path) -> None:
+    """Health checks and the like pass without a trace."""
+    app = ExchangeLog(server(b"ok"), folder=tmp_path, key=KEY)
+    assert asked(app, path="/health").body == b"ok"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_log_that_cannot_be_written_harms_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When the disk takes nothing the request is answered, and the loss is said without its content."""
+    app = ExchangeLog(server(json.dumps(one.RESPONSE).encode()), folder=tmp_path / "log", keep_text=True, key=KEY)
+    (tmp_path / "log").rmdir()
+    assert asked(app).status == 200
+    assert "an exchange was not logged" in caplog.text and "Bonn" not in caplog.text
+
+
+def test_it_is_configured_by_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As vLLM makes it, with the application alone, it logs where the environment says, or not at all."""
+    answer = json.dumps(one.RESPONSE).encode()
+    assert asked(ExchangeLog(server(answer))).body == answer
+    monkeypatch.setenv("STILLWATCH_EXCHANGE_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("STILLWATCH_ACCOUNT_HEADER", "X-Account-Id")
+    monkeypatch.setenv("STILLWATCH_KEEP_TEXT", "1")
+    asked(ExchangeLog(server(answer)))
+    (row,) = logged(tmp_path / "log")
+    assert (row["account_id"], row["prompt"]) == (one.ACCOUNT, one.PROMPT)

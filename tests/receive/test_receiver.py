@@ -1,0 +1,180 @@
+"""The receiver: what is pushed by those who have the token is on disk before the answer, and nothing else is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillwatch.errors import InputError
+from stillwatch.ingest.source import open_logs
+from stillwatch.ingest.times import as_us
+from stillwatch.keys import Secret
+from stillwatch.receive import receiver
+from stillwatch.receive.receiver import Receiver
+from stillwatch.receive.spool import Spool
+from tests import conversation as one
+from tests.needs import needs_module
+from tests.receive.asgi import call
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+TOKEN = "a-token-of-the-tests-only"
+GIVEN = {"authorization": f"Bearer {TOKEN}"}
+PUSH = "/v1/logs/litellm"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Receiver:
+    """A receiver that keeps texts."""
+    return made(tmp_path, key=None)
+
+
+def made(folder: Path, key: bytes | None) -> Receiver:
+    spools = {name: Spool(folder / name, key=key, name="part") for name in ("litellm", "otlp")}
+    return Receiver(spools, token=Secret(TOKEN.encode()), latest=lambda: as_us(NOW))
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    source = open_logs([folder], now=NOW)
+    found = [row for batch in source.batches() for row in batch.to_pylist()]
+    assert not source.rejects()
+    return found
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        json.dumps,
+        lambda payloads: "\n".join(map(json.dumps, payloads)),
+        lambda payloads: json.dumps(payloads[0]),
+        lambda payloads: json.dumps(payloads, indent=1),
+    ],
+    ids=["json_array", "ndjson", "single", "pretty"],
+)
+def test_every_log_format_of_litellm(form: Callable[[Any], str], app: Receiver, tmp_path: Path) -> None:
+    """json_array, ndjson and single give the rows that a file of the payloads gives."""
+    payloads = [one.litellm(), one.litellm() | {"litellm_call_id": "call-2"}]
+    answered = call(app, PUSH, form(payloads).encode(), GIVEN)
+    assert answered.status == 200
+    n_rows = json.loads(answered.body)["accepted"]
+    assert rows(tmp_path / "litellm") == [one.ROW, one.ROW | {"exchange_id": "call-2"}][:n_rows]
+
+
+def test_otlp_in_json_and_its_events(app: Receiver, tmp_path: Path) -> None:
+    """Spans and events, posted apart, are one exchange once they are read."""
+    bare = {name: value for name, value in one.NEW_NAMES.items() if not name.endswith((".messages", "_instructions"))}
+    said = {name: one.NEW_NAMES[name] for name in one.NEW_NAMES if name not in bare}
+    events = one.details(said | {"gen_ai.request.model": "orion"})
+    assert call(app, "/v1/logs", json.dumps(events).encode(), GIVEN).body == b"{}"
+    assert call(app, "/v1/traces", gzip.compress(json.dumps(one.spans(bare)).encode()), GIVEN | GZIP).status == 200
+    assert rows(tmp_path / "otlp") == [one.ROW | {"tls_fingerprint": None}]
+
+
+GZIP = {"content-encoding": "gzip"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "method", "status"),
+    [
+        ({}, PUSH, "POST", 401),
+        ({"authorization": "Bearer wrong"}, PUSH, "POST", 401),
+        ({"authorization": f"Basic {TOKEN}"}, PUSH, "POST", 401),
+        ({"authorization": TOKEN}, PUSH, "POST", 401),
+        (GIVEN, "/", "POST", 404),
+        (GIVEN, PUSH, "GET", 405),
+        (GIVEN | {"content-encoding": "br"}, PUSH, "POST", 415),
+        (GIVEN | GZIP, PUSH, "POST", 400),
+        ({}, "/", "GET", 401),
+    ],
+)
+def test_strangers_are_refused(
+    headers: dict[str, str], path: str, method: str, status: int, app: Receiver, tmp_path: Path
+) -> None:
+    """Without the token nothing is written, and a stranger does not learn which addresses there are."""
+    answered = call(app, path, json.dumps(one.litellm()).encode(), headers, method)
+    assert answered.status == status
+    assert TOKEN.encode() not in answered.body
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_bodies_that_are_too_large(app: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body, or what it unpacks to, beyond the limit is refused without being held."""
+    monkeypatch.setattr(receiver, "LARGEST_BODY_BYTES", 1000)
+    assert call(app, PUSH, [b"x" * 600] * 3, GIVEN).status == 413
+    assert call(app, PUSH, gzip.compress(b"x" * 100_000), GIVEN | GZIP).status == 413
+
+
+def test_rejects_are_in_the_answer(app: Receiver, tmp_path: Path) -> None:
+    """Broken and impossible records are counted by name in the answer; the sound ones are kept."""
+    late = one.litellm() | {"startTime": NOW.timestamp() + 10}
+    body = "\n".join([json.dumps(one.litellm()), "{broken", "[7]", json.dumps(late)])
+    answer = json.loads(call(app, PUSH, body.encode(), GIVEN).body)
+    assert answer == {
+        "accepted": 1, "notes": {}, "rejects": {"line_broken_json": 1, "line_not_an_object": 1, "ts_in_the_future": 1}
+    }  # fmt: skip
+    assert len(rows(tmp_path / "litellm")) == 1
+
+
+def test_protobuf_by_an_address(app: Receiver, tmp_path: Path) -> None:
+    """Protobuf is taken at the addresses of OTLP and answered in kind; junk is refused."""
+    proto = needs_module("otel", "opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+    from google.protobuf.json_format import ParseDict
+
+    record = one.spans(one.NEW_NAMES)
+    record["resourceSpans"][0]["scopeSpans"][0]["spans"][0] |= {
+        "traceId": "W47/94gDgQPSabYzgT/GDA==",
+        "spanId": "7uGbfsPBsXQ=",
+    }
+    body = ParseDict(record, proto.ExportTraceServiceRequest()).SerializeToString()
+    headers = GIVEN | {"content-type": "application/x-protobuf"}
+    answered = call(app, "/v1/traces", body, headers)
+    assert (answered.status, answered.body, answered.headers[b"content-type"]) == (200, b"", b"application/x-protobuf")
+    assert call(app, "/v1/traces", b"\xff" * 30, headers).status == 400
+    assert rows(tmp_path / "otlp") == [one.ROW | {"tls_fingerprint": None}]
+
+
+def test_texts_are_sketched_unless_kept(tmp_path: Path) -> None:
+    """By default no word of a prompt or an answer is on disk, and the folder is the owner's alone."""
+    app = made(tmp_path, key=bytes(range(32)))
+    assert call(app, PUSH, json.dumps(one.litellm()).encode(), GIVEN).status == 200
+    (path,) = (tmp_path / "litellm").glob("*.jsonl")
+    text = path.read_text("utf-8").lower()
+    assert not any(word in text for word in ("terse", "köln", "bonn", "mock"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    (row,) = rows(tmp_path / "litellm")
+    kept = ("account_id", "ts", "exchange_id", "model", "input_tokens", "ip", "user_agent")
+    assert {name: row[name] for name in kept} == {name: one.ROW[name] for name in kept}
+    assert [turn["role"] for turn in row["messages"]] == ["system", "user"]
+
+
+def test_a_short_token_is_refused(tmp_path: Path) -> None:
+    """A token that could be guessed is an error before anything listens."""
+    with pytest.raises(InputError, match="too short; got 5 characters"):
+        Receiver({}, token=Secret(b"token"), latest=lambda: 0)
+
+
+def test_a_disk_that_takes_nothing(app: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that could not be written are not acknowledged, so that the gateway may send them again."""
+    monkeypatch.setattr(
+        "stillwatch.receive.spool.os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "no space left on device"))
+    )
+    answered = call(app, PUSH, json.dumps(one.litellm()).encode(), GIVEN)
+    assert answered.status == 503 and b"no space left" in answered.body
+
+
+def test_files_are_bounded(tmp_path: Path) -> None:
+    """A file that is full is closed and the next begun; a second writer of the same name takes a file of its own."""
+    first = Spool(tmp_path, key=None, name="part", largest_bytes=200)
+    second = Spool(tmp_path, key=None, name="part", largest_bytes=200)
+    for n in range(6):
+        (first, second)[n % 2].append([{"account_id": "a", "ts": one.WHEN, "prompt": "x" * 60}])
+    first.close()
+    second.close()
+    assert len(list(tmp_path.iterdir())) >= 3
+    assert len(rows(tmp_path)) == 6
