@@ -148,7 +148,7 @@ def _names(file: LogFile) -> tuple[str, ...]:
 def _raws(file: LogFile, sources: Mapping[str, str]) -> Iterator[Raw]:
     if file.format == "parquet":
         return parquet.read(file, sources, window=_EVERYTHING, threads=1)
-    return (delimited if file.format == "csv" else jsonl).read(file, sources)
+    return delimited.read(file, sources) if file.format == "csv" else jsonl.read(file, sources)
 
 
 def _n_filled(cells: Any) -> int:
@@ -209,7 +209,7 @@ def _array_depth(file: LogFile) -> int:
     try:
         whole = json.loads(line)
     except (ValueError, RecursionError):
-        return 2 if line.strip() in (b"{", b"{}") or b"[" in line and not line.rstrip().endswith(b"}") else 0
+        return 2 if line.strip() in (b"{", b"{}") or (b"[" in line and not line.rstrip().endswith(b"}")) else 0
     listed = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else []
     lonely = len(head) == len(line) or not head[len(line) :].strip()
     return 2 if lonely and set(whole).isdisjoint(COLUMNS) and listed else 0

@@ -8,6 +8,7 @@ anywhere and in any order; without the key nobody can ask one a question.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -21,7 +22,7 @@ import pyarrow as pa
 
 from stillwatch.errors import InputError
 from stillwatch.kernels.bloom import BLOCK_BYTES, BlockedBloom
-from stillwatch.kernels.hashing import HashKey
+from stillwatch.kernels.hashing import KEY_BYTES, HashKey
 from stillwatch.kernels.winnow import BAND_ROWS, N_BANDS, SHINGLE_WORDS, SPAN_WORDS, WINDOW, Prints, fingerprint
 from stillwatch.keys import RootKey
 
@@ -154,7 +155,8 @@ def _about(head: bytes, where: str) -> About:
 
 def match_key(key: RootKey) -> HashKey:
     """The key of all prints, cut from the installation's own."""
-    return HashKey.from_bytes(key.subkey("match").reveal()[:16])
+    digest = hashlib.blake2b(b"registry prints", key=key.subkey("match").reveal(), digest_size=KEY_BYTES).digest()
+    return HashKey.from_bytes(digest)
 
 
 def printed(rows: pa.RecordBatch, key: HashKey) -> Prints:

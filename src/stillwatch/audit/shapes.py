@@ -151,8 +151,8 @@ def _turns(value: Any, notes: Counter[str]) -> tuple[str | None, str | None]:
         return None, None
     asked: list[str] = []
     said: list[str] = []
-    for turn in value:
-        turn = turn if isinstance(turn, dict) else {}
+    for one in value:
+        turn = one if isinstance(one, dict) else {}
         role = turn.get("role") or turn.get("from")
         text = _text(next((turn[name] for name in _CONTENT if turn.get(name)), None), notes)
         if text and str(role).lower() in _ASKS:

@@ -75,12 +75,23 @@ def _mute() -> None:
 
 
 def _register() -> None:
+    from stillwatch.cli import canary, registry
+    from stillwatch.cli.audit import audit
     from stillwatch.cli.demo import demo
     from stillwatch.cli.scan import scan
 
-    verbs: tuple[Callable[..., None], ...] = (scan, demo)
+    verbs: tuple[Callable[..., None], ...] = (scan, demo, audit)
     for verb in verbs:
         app.command()(_in_our_words()(verb))
+    groups: dict[typer.Typer, tuple[Callable[..., None], ...]] = {
+        registry.app: (registry.build, registry.update, registry.info, registry.match),
+        canary.app: (canary.issue,),
+    }
+    for group, members in groups.items():
+        for verb in members:
+            group.command()(_in_our_words()(verb))
+        group.callback()(lambda: None)
+        app.add_typer(group, no_args_is_help=True)
 
 
 _register()

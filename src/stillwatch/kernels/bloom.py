@@ -2,7 +2,7 @@
 
 A key sets one bit in each of the eight 64-bit words of one block, so a test touches one cache line (Putze, Sanders and
 Singler 2007). Nothing that was added is ever missed; how often something else is found follows exactly from the bits
-(`false_positive_rate`). From the bits alone no key can be read back, and keyed hashes cannot be guessed without the key.
+(`false_positive_rate`). From the bits no key can be read back, and keyed hashes cannot be guessed without the key.
 """
 
 from __future__ import annotations

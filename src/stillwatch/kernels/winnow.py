@@ -237,9 +237,7 @@ def _fingerprint(text: Spans, prompt: Spans, key: Key, n_words: int, window: int
     n_rows = text.offsets.size - 1
     longest = 16
     for row in range(n_rows):
-        longest = max(
-            longest, text.offsets[row + 1] - text.offsets[row], prompt.offsets[row + 1] - prompt.offsets[row]
-        )
+        longest = max(longest, text.offsets[row + 1] - text.offsets[row], prompt.offsets[row + 1] - prompt.offsets[row])
     scratch = np.empty(_LONGEST_WORD + 16, np.uint8)
     # One word takes two bytes at least, and one more entry for what ends the text.
     words, asked = np.empty(longest // 2 + 4, np.uint64), np.empty(longest // 2 + 4, np.uint64)
