@@ -202,7 +202,7 @@ def _mask(words: U64, n: int, asked: U64, n_asked: int, runs: U64, hidden: I64) 
 def _winnow(runs: U64, n_runs: int, window: int, chosen: I64) -> int:
     """The starts of the smallest run of every window, the rightmost of equals; how many."""
     n, best = 0, -1
-    window = min(window, n_runs)
+    window = max(1, min(window, n_runs))
     for end in range(window - 1, n_runs):
         start = end - window + 1
         if best < start:
