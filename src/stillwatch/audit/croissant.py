@@ -46,7 +46,7 @@ def croissant_patch(
         ],
     }  # fmt: skip
     context = old.get("@context")
-    if not isinstance(context, Mapping) or "rai" not in context:
+    if not any(isinstance(part, Mapping) and "rai" in part for part in _listed(context)):
         patch["@context"] = {"rai": RAI} if isinstance(context, Mapping | None) else [*_listed(context), {"rai": RAI}]
     if based_on:
         patch["isBasedOn"] = based_on

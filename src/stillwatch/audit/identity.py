@@ -26,10 +26,11 @@ NAMES = (
     "Kimi", "Grok", "ERNIE", "Vicuna", "Alpaca",
 )  # fmt: skip
 
-_KIND = r"(?:large )?(?:AI |artificial intelligence |language |chat)+(?:language )?(?:model|assistant|bot)?"
+_AI = r"(?:AI|artificial intelligence)(?:[ -](?:language|chat|model|assistant|bot|system|developed|trained|created|made|built)|[,.;])"
+_KIND = rf"(?:large )?(?:{_AI}|(?:language|chat) ?(?:model|assistant|bot)\b)"
 _MADE = "developed|trained|created|made|built|designed"
 _MAKER, _NAME = "|".join(MAKERS), "|".join(NAMES)
-AS_MODEL = rf"(?i)\b(?:as|i am|i'm|being) (?:just |only )?an? {_KIND}"
+AS_MODEL = rf"(?i)\b(?:as|i am|i'm|being) (?:just |only |simply )?an? {_KIND}"
 """Speaks of itself as a model, without a name."""
 
 CLAIMS = (
