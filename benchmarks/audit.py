@@ -375,7 +375,8 @@ def written(models: Table) -> Iterator[str]:
         row = (f"{100 * truth:g}", f"{mean:.1f}", f"{holds} of {len(given)}", f"{width:.0f}", len(told) - len(given))
         yield cells(*row)
     foreign = sampled(models["baichuan-13b-chat"]), *(sampled(group) for group in groups)
-    yield f"\nA set by neither (baichuan-13b-chat): {estimate_written(*foreign, KEY).why_not or 'an estimate is given'}."
+    why_not = estimate_written(*foreign, KEY).why_not
+    yield f"\nA set by neither (baichuan-13b-chat): {why_not or 'an estimate all the same'}."
 
 
 def parted(rows: pa.Table, known: pa.Array) -> tuple[pa.Table, pa.Table]:

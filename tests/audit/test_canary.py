@@ -23,7 +23,12 @@ def batch(label: str = "spring", *, n: int = 5, n_decoys: int = 45) -> Batch:
 
 def rows(texts: list[str]) -> pa.RecordBatch:
     n = len(texts)
-    columns = [pa.nulls(n, pa.large_string()), pa.array(texts, pa.large_string()), pa.array([0] * n), pa.array(range(n))]
+    columns = [
+        pa.nulls(n, pa.large_string()),
+        pa.array(texts, pa.large_string()),
+        pa.array([0] * n),
+        pa.array(range(n)),
+    ]
     return pa.RecordBatch.from_arrays(columns, names=["prompt", "answer", "file", "row"])
 
 
@@ -54,7 +59,9 @@ def test_the_commitment_tells_nothing_and_is_found_again(tmp_path: Path) -> None
     assert committed(batch("autumn"), journal) is None
 
 
-@pytest.mark.parametrize("edit", [str, str.upper, lambda t: t.replace(" ", "\n"), lambda t: f"Somebody said: {t} And so on."])
+@pytest.mark.parametrize(
+    "edit", [str, str.upper, lambda t: t.replace(" ", "\n"), lambda t: f"Somebody said: {t} And so on."]
+)
 def test_canaries_are_found_in_other_text(edit: object) -> None:
     """A canary re-cased, re-wrapped or inside a longer text is found, with its row; p is exact."""
     made, noise = batch(), answers(20, seed=1)
@@ -71,7 +78,12 @@ def test_decoys_that_turn_up_speak_against_it() -> None:
     assert (canaries, decoys) == (5, 45) and p == pytest.approx(1.0)
     assert looked(made, answers(500, seed=2))[:3] == (0, 0, 1.0)
     # The frames' own words are anybody's.
-    assert looked(made, ["Locals remember the eight villages as from north to south. In the old ledger the barges appear as"])[0] == 0
+    assert (
+        looked(
+            made, ["Locals remember the eight villages as from north to south. In the old ledger the barges appear as"]
+        )[0]
+        == 0
+    )
 
 
 def test_the_p_is_valid() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import product
 
@@ -111,6 +110,9 @@ def test_a_control_stands_in_for_the_null() -> None:
     assert 10**match.p_log10 == pytest.approx(stats.fisher_exact(table, alternative="greater").pvalue)
     assert is_finding(match, n_registries=1)
     assert not is_finding(weigh_match(registry, rows, control=alike), n_registries=1)
+    # Ten of 200 against none is a finding, seven would not be: the share said to be needed lies above that bar.
+    assert match.smallest_share > 8 / 200
+    assert weigh_match(registry, rows, control=matched(answers(9, seed=5), registry)[0]).smallest_share == 1.0
 
 
 def test_a_filter_that_is_full_makes_no_findings() -> None:
@@ -144,8 +146,8 @@ def test_the_smallest_share_is_one_that_is_found() -> None:
     """With copies at the stated smallest share nine draws in ten, or more, reach the bar."""
     n, alpha = 5000, 1e-3
     expected = n * NULL_OTHER
-    share = smallest_share(n, expected, alpha)
+    share = smallest_share(n, expected, int(stats.poisson.isf(alpha, expected)) + 1)
     drawn = np.random.default_rng(1).binomial(n, share + NULL_OTHER, 4000)
     p = np.array([tail(int(k), 0, n) for k in range(drawn.max() + 1)])[drawn]
     assert 0.86 <= (p <= alpha).mean() <= 1.0
-    assert smallest_share(0, 0.0, alpha) == 1.0 and math.isfinite(share)
+    assert smallest_share(0, 0.0, 1) == 1.0

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import stat
@@ -28,7 +27,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows(tmp_path / "june.jsonl", pairs(THEIRS[60:], start=990))
     write_rows(tmp_path / "data" / "train.jsonl", pairs(OWN + THEIRS[:8]))
     write_rows(tmp_path / "theirs.jsonl", pairs(THEIRS, start=900))
-    write_rows(tmp_path / "others.jsonl", pairs(answers(200, seed=3)))
+    write_rows(tmp_path / "others.jsonl", pairs(answers(1200, seed=3)))
     write_rows(tmp_path / "people.jsonl", pairs(answers(300, seed=4)))
     write_rows(tmp_path / "models.jsonl", pairs(answers(300, seed=5)))
     (tmp_path / "known.toml").write_text(blocks(ROOT / "docs" / "audit.md", "toml")[0], "utf-8")
@@ -106,13 +105,13 @@ def test_an_audit_prints_a_table_or_json_and_writes_its_folder(place: Path, caps
     overlap = next(one for one in found["findings"] if one["check"] == "overlap")
     assert overlap["verdict"] == "finding" and overlap["detail"]["n_copied"] == 8
     assert overlap["detail"]["declared"] == "MIT" and overlap["detail"]["licence"] == "CC-BY-NC-4.0"
-    assert stat.S_IMODE(os.stat("out").st_mode) == 0o700
+    assert stat.S_IMODE(Path("out").stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["audit", "absent"], "no log file in absent"),
+        (["audit", "absent"], "nothing at absent"),
         (["audit", "data", "--out", "data"], "holds something else"),
         (["audit", "data", "--map", "x"], "--map is not understood"),
         (["audit", "data", "--registry", "known.toml"], "not a registry"),
@@ -136,6 +135,6 @@ def test_the_issued_file_is_private_and_shown_nowhere(place: Path, capsys: pytes
     """The canaries are in their file only, which is its owner's alone; what is printed is the commitment."""
     out = said(ran_here(capsys, "canary", "issue", "spring", "--n", 3, "--decoys", 50, "--json"))
     content = json.loads(Path("canaries.json").read_text())
-    assert stat.S_IMODE(os.stat("canaries.json").st_mode) == 0o600
+    assert stat.S_IMODE(Path("canaries.json").stat().st_mode) == 0o600
     assert len(content["canaries"]) == 3 and len(out["commitment"]) == 64
     assert not any(text in json.dumps(out) for text in content["canaries"])

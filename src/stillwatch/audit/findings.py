@@ -136,7 +136,8 @@ def identity_finding(found: Identity, *, subject: str) -> Finding:
     }  # fmt: skip
     evidence = _evidence(
         subject, "identity", family="content", statistic=float(found.leaks.n), n=found.leaks.total, detail=detail,
-        effect=found.leaks.value, lo=low, hi=high, p_log10=found.p_log10, null_id=f"people: {people.n} of {people.total}",
+        effect=found.leaks.value, lo=low, hi=high, null_id=f"people: {people.n} of {people.total}",
+        p_log10=found.p_log10,
         h1="some answers were written by a model that says so", h0="people wrote them",
     )  # fmt: skip
     verdict = "lead" if found.is_lead else "nothing" if found.leaks.total else "cannot_tell"
@@ -150,7 +151,7 @@ def written_finding(found: Written, *, subject: str) -> Finding:
         return Finding("written", "cannot_tell", f"Share written by models: cannot tell, {found.why_not}.", detail)
     says = (
         f"Models wrote about {100 * found.share:.0f} % of the answers (95 % from {100 * found.lo:.0f} "
-        f"to {100 * found.hi:.0f} %), beside the controls given (AUC {found.auc:.2f}). Of no single row can this be said."
+        f"to {100 * found.hi:.0f} %), beside the controls given (AUC {found.auc:.2f}). This holds of no single row."
     )
     evidence = _evidence(
         subject, "written", family="content", statistic=found.auc or math.nan, n=found.n, effect=found.share,

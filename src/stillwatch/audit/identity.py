@@ -26,7 +26,8 @@ NAMES = (
     "Kimi", "Grok", "ERNIE", "Vicuna", "Alpaca",
 )  # fmt: skip
 
-_AI = r"(?:AI|artificial intelligence)(?:[ -](?:language|chat|model|assistant|bot|system|developed|trained|created|made|built)|[,.;])"
+_NEXT = "language|chat|model|assistant|bot|system|developed|trained|created|made|built"
+_AI = rf"(?:AI|artificial intelligence)(?:[ -](?:{_NEXT})|[,.;])"
 _KIND = rf"(?:large )?(?:{_AI}|(?:language|chat) ?(?:model|assistant|bot)\b)"
 _MADE = "developed|trained|created|made|built|designed"
 _MAKER, _NAME = "|".join(MAKERS), "|".join(NAMES)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -78,7 +80,9 @@ class Rows:
         """The rows of all parts, in order."""
         nothing = np.zeros(0, np.bool_)
         parts = [Rows(nothing, nothing, nothing, np.zeros(0, np.uint64)), *parts]
-        judged, copied, asked = (np.concatenate([getattr(one, n) for one in parts]) for n in ("judged", "copied", "asked"))
+        judged, copied, asked = (
+            np.concatenate([getattr(one, n) for one in parts]) for n in ("judged", "copied", "asked")
+        )
         return Rows(judged, copied, asked, np.concatenate([one.prints for one in parts]))
 
 
@@ -134,20 +138,23 @@ def weigh_match(registry: Registry, rows: Rows, *, control: Rows | None = None, 
     prints, first = np.unique(rows.prints[judged], return_index=True)
     once_copied, once_asked = copied[judged][first], asked[judged][first]
     n, n_copied, n_asked = len(prints), int(once_copied.sum()), int(once_asked.sum())
+    alpha = P_FINDING / n_registries
     if control is not None and control.judged.any():
         _, other = np.unique(control.prints[control.judged], return_index=True)
         n_control, k_control = len(other), int(control.copied[control.judged][other].sum())
         expected = n * k_control / n_control
-        p = float(stats.hypergeom.sf(n_copied - 1, n + n_control, n_copied + k_control, n))
+        p = fisher(n_copied, n, k_control, n_control)
+        bar = int(np.argmax(fisher(np.arange(n + 2), n, k_control, n_control) <= alpha))
         null = f"control: {k_control} of {n_control} distinct rows"
     else:
         expected = n_asked * NULL_SAME_PROMPT + (n - n_asked) * NULL_OTHER
         p = tail(n_copied, n_asked, n - n_asked)
+        bar = int(stats.poisson.isf(alpha, expected)) + 1
         null = f"{NULL_SAME_PROMPT:g} of rows with a known prompt, {NULL_OTHER:g} of others"
     return Match(
         registry=registry.about.name, n_rows=len(judged), share=Share(int(copied.sum()), int(judged.sum())),
         n_too_short=int((~judged).sum()), n_same_prompt=int(asked.sum()), n_distinct=n_copied, expected=expected,
-        p_log10=log10(p), null=null, smallest_share=smallest_share(n, expected, P_FINDING / n_registries),
+        p_log10=log10(float(p)), null=null, smallest_share=smallest_share(n, expected, bar),
     )  # fmt: skip
 
 
@@ -166,12 +173,17 @@ def tail(n_found: int, n_same: int, n_other: int) -> float:
     return float(stats.binom.sf(n_found - 1, n_same, NULL_SAME_PROMPT) + same @ beyond)
 
 
-def smallest_share(n: int, expected: float, alpha: float) -> float:
-    """The smallest share of copies of n rows that is found with probability 0.9 (Poisson); 1 where none is."""
+def fisher(k: Any, n: int, k_control: int, n_control: int) -> Any:
+    """P(K >= k) of k copies among n rows, were the control's k_control of n_control alike (Fisher's exact test)."""
+    # Above n there is nothing: the p of what cannot happen is 0, so a bar is always found.
+    return np.where(np.asarray(k) > n, 0.0, stats.hypergeom.sf(np.asarray(k) - 1, n + n_control, k + k_control, n))
+
+
+def smallest_share(n: int, expected: float, bar: int) -> float:
+    """The smallest share of copies of n rows that reaches `bar` copies with probability 0.9 (Poisson), at most 1."""
     if not n:
         return 1.0
-    bar = int(stats.poisson.isf(alpha, expected)) + 1
-    return float(min(1.0, max(0.0, stats.gamma.ppf(0.9, bar) - expected) / n))
+    return float(min(1.0, max(0.0, stats.gamma.ppf(0.9, max(bar, 1)) - expected) / n))
 
 
 def log10(p: float) -> float:
