@@ -250,9 +250,9 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
         )
     for a, b, kind in KIN:
         match = weigh_match(held[a], match_rows(asked[b], held[a]))
-        found = "yes" if is_finding(match, n_registries=1) else "no"
+        is_one = "yes" if is_finding(match, n_registries=1) else "no"
         yield cells(
-            f"{b} in {a} ({kind})", match.share.total, match.share.n, f"{100 * match.share.value:.2f}", "", found
+            f"{b} in {a} ({kind})", match.share.total, match.share.n, f"{100 * match.share.value:.2f}", "", is_one
         )
     yield ""
     yield "A student answers in its own words: the registry finds copies, not students."
@@ -366,7 +366,7 @@ def written(models: Table) -> Iterator[str]:
             controls, rest = zip(*(parted(group, known) for group in groups), strict=True)
             n = int(rng.binomial(1000, truth))
             mixed = pa.concat_tables([some(rest[0], 1000 - n, rng), some(rest[1], n, rng)])
-            estimate = estimate_written(*(sampled(one) for one in (mixed, *controls)), KEY)
+            estimate = estimate_written(sampled(mixed), sampled(controls[0]), sampled(controls[1]), KEY)
             told.append((estimate, n / 1000))
         given = [(one, true) for one, true in told if one.share is not None]
         holds = sum(one.lo <= true <= one.hi for one, true in given)
@@ -374,8 +374,8 @@ def written(models: Table) -> Iterator[str]:
         width = 100 * np.mean([one.hi - one.lo for one, _ in given]) if given else float("nan")
         row = (f"{100 * truth:g}", f"{mean:.1f}", f"{holds} of {len(given)}", f"{width:.0f}", len(told) - len(given))
         yield cells(*row)
-    foreign = sampled(models["baichuan-13b-chat"]), *(sampled(group) for group in groups)
-    why_not = estimate_written(*foreign, KEY).why_not
+    foreign = sampled(models["baichuan-13b-chat"])
+    why_not = estimate_written(foreign, sampled(groups[0]), sampled(groups[1]), KEY).why_not
     yield f"\nA set by neither (baichuan-13b-chat): {why_not or 'an estimate all the same'}."
 
 

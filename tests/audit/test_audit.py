@@ -54,6 +54,19 @@ def test_copies_of_a_registered_set_are_named_with_both_licences(place: Path) ->
     assert [row for _, row in found.places["theirs"]] == list(range(990, 1000))
 
 
+def test_rows_with_short_answers_are_compared_whole(place: Path, tmp_path: Path) -> None:
+    """Where the answer is one word, prompt and answer together are the row; for a provider's registry they are not."""
+    asked = [text[:150] for text in answers(200, seed=7)]
+    rows = [{"prompt": text, "completion": "Yes."} for text in asked]
+    data = write_rows(tmp_path / "data.jsonl", pairs(OWN) + rows[:10])
+    registry_of(["Yes."] * 200, prompts=asked).save(tmp_path / "r.registry")
+    found = audited(
+        place, data, registers=[write_rows(tmp_path / "theirs.jsonl", rows)], registries=[tmp_path / "r.registry"]
+    )
+    assert of(found, "overlap")[0].verdict == "finding" and of(found, "overlap")[0].detail["n_copied"] == 10
+    assert of(found, "registry")[0].detail["n_copied"] == 0
+
+
 def test_a_registered_set_may_be_a_data_file(place: Path) -> None:
     """`--register rows.jsonl` registers the rows themselves, under the name of the file."""
     (overlap,) = of(audited(place, registers=[place / "theirs.jsonl"]), "overlap")

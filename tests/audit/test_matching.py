@@ -112,7 +112,7 @@ def test_a_control_stands_in_for_the_null() -> None:
     assert not is_finding(weigh_match(registry, rows, control=alike), n_registries=1)
     # Ten of 200 against none is a finding, seven would not be: the share said to be needed lies above that bar.
     assert match.smallest_share > 8 / 200
-    assert weigh_match(registry, rows, control=matched(answers(9, seed=5), registry)[0]).smallest_share == 1.0
+    assert weigh_match(registry, rows, control=matched(answers(1, seed=5), registry)[0]).smallest_share == 1.0
 
 
 def test_a_filter_that_is_full_makes_no_findings() -> None:

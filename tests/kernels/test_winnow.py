@@ -24,7 +24,7 @@ VOCABULARY = [f"w{n}" for n in range(4000)]
 
 
 def prose(n: int, seed: int) -> list[str]:
-    return np.random.default_rng(seed).choice(VOCABULARY, n).tolist()
+    return [str(word) for word in np.random.default_rng(seed).choice(VOCABULARY, n)]
 
 
 def one(text: str | None, **options: object) -> Prints:

@@ -8,7 +8,7 @@ counts --> findings with their nulls --> Audit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,7 @@ def _against(
         size = rows.n_bytes * (_PACKED_RATIO if any(path.suffix != ".jsonl" for path in known.files) else 1)
         empty = Registry.empty(known.name, key=key, memory_bytes=min(_MAX_FILTER, max(_MIN_FILTER, size)))
         batches = rows.batches(on_progress=lambda done, total: on_progress("Reading registered sets", done, total))
-        found.append(("overlap", fill(empty, batches, prints_key), known))
+        found.append(("overlap", fill(empty, batches, prints_key, whole=True), known))
     for path in request.registries:
         registry = Registry.load(path)
         if registry.about.key_id != key.key_id("match"):
@@ -229,20 +229,24 @@ def _against(
     return [_Against(check, registry, one, registry.held.false_positive_rate()) for check, registry, one in found]
 
 
-def _match(batch: pa.RecordBatch, against: Iterable[_Against], key: HashKey) -> None:
-    prints = printed(batch, key)
-    for asked in against:
-        rows = match_rows(prints, asked.registry, rate=asked.rate)
+def _match(batch: pa.RecordBatch, against: Sequence[_Against], key: HashKey) -> None:
+    for asked, rows in zip(against, _judged(batch, against, key), strict=True):
         asked.rows.append(rows)
         asked.places += places(batch, rows.copied)[: _MOST_PLACES - len(asked.places)]
+
+
+def _judged(batch: pa.RecordBatch, against: Sequence[_Against], key: HashKey) -> Iterator[Rows]:
+    """The rows of a batch against each registered set, whole rows, and each registry, answers; printed once each."""
+    prints = {whole: printed(batch, key, whole=whole) for whole in {asked.check == "overlap" for asked in against}}
+    for asked in against:
+        yield match_rows(prints[asked.check == "overlap"], asked.registry, rate=asked.rate)
 
 
 def _match_control(paths: Sequence[Path], against: Sequence[_Against], key: HashKey, on_progress: OnProgress) -> None:
     on_progress("Reading controls", 0, 0)
     for batch in Dataset(paths).batches(on_progress=lambda done, total: on_progress("Reading controls", done, total)):
-        prints = printed(batch, key)
-        for asked in against:
-            asked.control.append(match_rows(prints, asked.registry, rate=asked.rate))
+        for asked, rows in zip(against, _judged(batch, against, key), strict=True):
+            asked.control.append(rows)
 
 
 def _weighed(against: Sequence[_Against], declared: Declared, known: Known | None, name: str) -> Iterator[Finding]:

@@ -91,7 +91,7 @@ def match_finding(
     share, (low, high) = match.share, match.share.interval
     found = is_finding(match, n_registries=n_registries)
     measured = (
-        f"{share.n:,} of {share.total:,} answers ({100 * share.value:.2f} %, 95 % from {100 * low:.2f} "
+        f"{share.n:,} of {share.total:,} rows ({100 * share.value:.2f} %, 95 % from {100 * low:.2f} "
         f"to {100 * high:.2f} %) are copies of {match.registry}"
     )
     detail: dict[str, Any] = {
@@ -108,14 +108,14 @@ def match_finding(
     elif share.n:
         says = f"{measured}, no more than chance allows ({match.expected:.1f} distinct expected; null: {match.null})."
     else:
-        says = f"No copy of {match.registry} among {share.total:,} answers."
+        says = f"No copy of {match.registry} among {share.total:,} rows."
     if not found:
         says += f" A share of {100 * match.smallest_share:.2f} % would have been found."
     verdict = "finding" if found else "nothing" if share.total else "cannot_tell"
     evidence = _evidence(
         subject, check, family="content", statistic=float(match.n_distinct), n=share.total, effect=share.value,
         lo=low, hi=high, null_id=match.null, p_log10=match.p_log10, detail=detail,
-        h1=f"answers were copied from {match.registry}", h0="somebody else answered, perhaps the same prompts",
+        h1=f"rows were copied from {match.registry}", h0="somebody else answered, perhaps the same prompts",
     )  # fmt: skip
     return Finding(check, verdict, says.strip(), detail, evidence)
 

@@ -22,14 +22,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
-from stillwatch.audit.registry import Registry
+from stillwatch.audit.registry import MIN_WORDS, Registry
 from stillwatch.kernels.columns import I64, U64
 from stillwatch.kernels.winnow import Prints
 
 Bools = npt.NDArray[np.bool_]
 
-MIN_WORDS = 8
-BAND_BARS = ((MIN_WORDS, 12), (20, 4), (40, 2))
+BAND_BARS = ((MIN_WORDS, 6), (20, 3), (40, 2))
 """From so many words on, so many bands of `N_BANDS` make a copy: short answers agree because there is little to say."""
 
 MIN_SPANS, SPAN_SHARE = 2, 0.05

@@ -19,7 +19,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from stillwatch.audit.shapes import TEXT
 from stillwatch.errors import InputError
 from stillwatch.kernels.bloom import BLOCK_BYTES, BlockedBloom
 from stillwatch.kernels.hashing import KEY_BYTES, HashKey
@@ -28,6 +30,10 @@ from stillwatch.keys import RootKey
 
 MAGIC = b"stillwatch registry 1\n"
 _LONGEST_HEADER = 1 << 16
+
+MIN_WORDS = 8
+"""A text of fewer words is never judged."""
+
 RECIPE = {
     "span_words": SPAN_WORDS,
     "window": WINDOW,
@@ -159,13 +165,23 @@ def match_key(key: RootKey) -> HashKey:
     return HashKey.from_bytes(digest)
 
 
-def printed(rows: pa.RecordBatch, key: HashKey) -> Prints:
-    """The prints of rows with `prompt` and `answer`; the rows of one batch, in order."""
-    return fingerprint(rows.column("answer"), key, prompt=rows.column("prompt"))
+def printed(rows: pa.RecordBatch, key: HashKey, *, whole: bool = False) -> Prints:
+    """The prints of rows with `prompt` and `answer`; the rows of one batch, in order.
+
+    `whole`: an answer of fewer than `MIN_WORDS` words is taken together with its prompt. So data sets are compared,
+    where a row is a prompt and an answer; not a provider's answers, where a prompt is its user's.
+    """
+    prompt, answer = rows.column("prompt"), rows.column("answer")
+    if whole:
+        n_words = pc.fill_null(pc.count_substring_regex(answer, r"[\pL\pN]+"), 0)
+        short = pc.and_(pc.less(n_words, MIN_WORDS), pc.is_valid(prompt))
+        both = pc.binary_join_element_wise(pc.fill_null(prompt, ""), pc.fill_null(answer, ""), pa.scalar("\n", TEXT))
+        prompt, answer = pc.if_else(short, pa.scalar(None, TEXT), prompt), pc.if_else(short, both, answer)
+    return fingerprint(answer, key, prompt=prompt)
 
 
-def fill(registry: Registry, batches: Iterable[pa.RecordBatch], key: HashKey) -> Registry:
-    """Put the answers of all rows into a registry, and return it."""
+def fill(registry: Registry, batches: Iterable[pa.RecordBatch], key: HashKey, *, whole: bool = False) -> Registry:
+    """Put the answers of all rows into a registry, and return it; `whole` as in `printed`."""
     for rows in batches:
-        registry.add(printed(rows, key), n_bytes=int(rows.column("answer").nbytes))
+        registry.add(printed(rows, key, whole=whole), n_bytes=int(rows.column("answer").nbytes))
     return registry
