@@ -45,6 +45,7 @@ OnProgress = Callable[[str, int, int], None]
 _MIN_FILTER, _MAX_FILTER = 1 << 20, 512 << 20
 _PACKED_RATIO = 4
 _MOST_PLACES = 1000
+_MOST_REGISTER = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,8 @@ def audit(
     for batch in dataset.batches(on_progress=lambda done, total: on_progress("Reading rows", done, total)):
         n_rows += batch.num_rows
         said.add(batch.column("answer"))
-        sample.add(batch.column("answer"), batch.column("prompt"))
+        if request.human and request.model:
+            sample.add(batch.column("answer"), batch.column("prompt"))
         _match(batch, against, prints_key)
         for finder, _ in finders:
             finder.look(batch)
@@ -177,7 +179,7 @@ def _about(request: AuditRequest) -> tuple[Register, Declared, str, Known | None
     """The register, what the data set says of itself, its name, and the known set it goes by."""
     register = shipped()
     for path in request.registers:
-        register = register.plus(_register(path, register))
+        register = register.plus(_register(path, register, beside=request.data))
     declared = read_declared(request.data)
     if request.licence is not None:
         declared = Declared(declared.name, spdx(request.licence), "--licence", declared.others, declared.croissant)
@@ -185,13 +187,15 @@ def _about(request: AuditRequest) -> tuple[Register, Declared, str, Known | None
     return register, declared, names[0], register.find(names)
 
 
-def _register(path: Path, known_so_far: Register) -> Register:
+def _register(path: Path, known_so_far: Register, *, beside: Sequence[Path]) -> Register:
     """A register file, or a data file registered under the licence that it or the register states for it."""
     if path.suffix.lower() == ".toml" or (path.suffix.lower() == ".json" and _is_register(path)):
         return load_register(path)
     if not path.exists():
         raise InputError(f"cannot read the register {path}", got="no such file")
-    declared = read_declared([path])
+    # Metadata in the audited set's own folder speak of that set.
+    own = {one if one.is_dir() else one.parent for one in beside}
+    declared = Declared() if path.is_file() and path.parent in own else read_declared([path])
     known = known_so_far.find(names_of([path], declared.name)[:2])
     licence = declared.licence if declared.licence != UNSTATED or known is None else known.licence
     teacher, terms = (known.teacher, known.terms) if known else (UNSTATED, "")
@@ -201,7 +205,11 @@ def _register(path: Path, known_so_far: Register) -> Register:
 
 def _is_register(path: Path) -> bool:
     try:
+        if path.stat().st_size > _MOST_REGISTER:
+            return False
         load_register(path)
+    except OSError:
+        return False
     except InputError as error:
         return "is no register" not in error.wrong
     return True

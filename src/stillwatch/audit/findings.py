@@ -27,13 +27,14 @@ from stillwatch.audit.declared import Declared
 from stillwatch.audit.identity import Identity
 from stillwatch.audit.licences import UNSTATED, Known, Register, conflict
 from stillwatch.audit.matching import Match, is_finding
+from stillwatch.audit.registry import MIN_WORDS
 from stillwatch.audit.written import AUC_MIN, N_MIN, P_FIT, Written
 from stillwatch.records import EVIDENCE, Evidence
 
 VERDICTS = ("finding", "lead", "estimate", "nothing", "cannot_tell", "not_examined")
 
 BARS = {
-    "min_words": matching.MIN_WORDS,
+    "min_words": MIN_WORDS,
     "band_bars": matching.BAND_BARS,
     "min_spans": matching.MIN_SPANS,
     "span_share": matching.SPAN_SHARE,
@@ -76,7 +77,7 @@ def licence_finding(said: Declared, known: Known | None, register: Register) -> 
     if terms is not None:
         detail |= {"terms": terms.provider, "restricts": terms.restricts, "accepted_by": UNSTATED}
     departs = conflict(declared, known.licence)
-    says = f"Known as {known.name}, {known.licence}, answers by {known.teacher}"
+    says = f"By its name this is {known.name}, {known.licence}, answers by {known.teacher}"
     if terms is not None:
         says += f"; collected under the terms of {terms.provider}, which restrict {terms.restricts}"
     if departs or others:

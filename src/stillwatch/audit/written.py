@@ -65,6 +65,9 @@ class Sample:
     def add(self, answers: pa.Array, prompts: pa.Array) -> None:
         """Take in more answers with their prompts; null answers are left out."""
         keys, asked = hash_strings(answers, self._key), hash_strings(prompts, self._key)
+        if len(self) == N_MOST:
+            small = np.flatnonzero((keys != 0) & (keys < self._keys[-1]))
+            answers, keys, asked = answers.take(pa.array(small)), keys[small], asked[small]
         pooled = np.concatenate([self._keys, keys])
         groups = np.concatenate([self._groups, np.where(asked != 0, asked, keys)])
         order = np.argsort(pooled, kind="stable")

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from stillwatch.audit.audit import Audit, counted
 from stillwatch.audit.findings import Finding
 from stillwatch.dossier.report import _environment, _policy, _style
-from stillwatch.dossier.svg import box, picture, point, rule, text
+from stillwatch.dossier.svg import box, picture, rule, text
 from stillwatch.errors import FindingsError
 
 REPORT, RESULT, EVIDENCE, PATCH = "report.html", "audit.json", "evidence.parquet", "croissant-patch.json"
@@ -86,14 +86,14 @@ def share_picture(findings: Sequence[Finding]) -> Markup | None:
     top = max(0.01, *(min(1.0, one.evidence.hi) for _, one in shown if one.evidence))
     scale = (_WIDTH - _LEFT - _RIGHT) / math.sqrt(top)
     bottom = 28 + _ROW * len(shown)
-    body = []
+    body: list[str] = []
+    last = -float(_ROW)
     for share in (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1):
         x = _LEFT + scale * math.sqrt(share)
-        if share <= top:
-            body += [
-                rule(x, 20, x, bottom, kind="rule faint"),
-                text(x, 14, f"{100 * share:g} %", kind="note", anchor="middle"),
-            ]
+        if share <= top and x - last >= _ROW:
+            body.append(rule(x, 20, x, bottom, kind="rule faint"))
+            body.append(text(x, 14, f"{100 * share:g} %", kind="note", anchor="middle"))
+            last = x
     for at, (label, one) in enumerate(shown):
         assert one.evidence is not None
         y, kind = 28 + _ROW * at, "mark" if one.verdict in ("finding", "estimate") else "mark quiet"
@@ -110,7 +110,7 @@ def share_picture(findings: Sequence[Finding]) -> Markup | None:
     desc = "; ".join(
         f"{label}: {100 * one.evidence.effect:.2f} %, {VERDICTS[one.verdict]}" for label, one in shown if one.evidence
     )
-    title = f"Shares of the answers, with 95 % intervals (width {point(_WIDTH)})"
+    title = "Shares of the rows, with 95 % intervals"
     return picture(body, kind="shares", title=title, desc=desc, width=_WIDTH, height=bottom + 8)
 
 
