@@ -122,6 +122,14 @@ def test_a_known_set_brings_its_teacher_and_terms(place: Path) -> None:
         assert word in known.says
 
 
+def test_a_set_made_from_another_brings_the_others_licence(place: Path) -> None:
+    """A cleaned copy under a wider licence than its source is a finding that names both."""
+    data = write_rows(place / "alpaca_data_cleaned.json", pairs(OWN[:20]))
+    (known,) = of(audited(place, data), "licence")
+    assert known.verdict == "finding"
+    assert "CC-BY-4.0" in known.says and "CC-BY-NC-4.0" in known.says and "made from tatsu-lab/alpaca" in known.says
+
+
 def test_canaries_count_only_when_they_were_committed_to(place: Path, tmp_path: Path) -> None:
     """The same canaries are a lead without the journal's line and a finding with it."""
     batch = issue("spring", n=5, n_decoys=95, key=ROOT)

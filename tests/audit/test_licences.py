@@ -53,8 +53,8 @@ def test_the_shipped_register_is_sound() -> None:
         assert UNSTATED not in (known.licence, known.teacher)
         assert not known.terms or known.terms in register.terms
         assert all(register.find([name]) is known for name in (known.name, *known.also))
-    assert not register.find(["databricks-dolly-15k"]).by_model  # type: ignore[union-attr]
-    assert register.find(["Alpaca_Data"]).by_model  # type: ignore[union-attr]
+        assert all(register.find([source]) for source in known.made_from)
+    assert register.find(["Alpaca_Data"]) is register.find(["tatsu-lab/alpaca"]) is not None
 
 
 def test_a_user_extends_the_register(tmp_path: Path) -> None:

@@ -73,15 +73,19 @@ def licence_finding(said: Declared, known: Known | None, register: Register) -> 
             verdict, says = "finding", f"The metadata disagree: {declared} ({said_in}), {', '.join(others)}."
         return Finding("licence", verdict, says, detail)
     terms = register.terms.get(known.terms)
+    sources = [source for source in map(register.find, ([name] for name in known.made_from)) if source is not None]
     detail |= {"known_as": known.name, "known_licence": known.licence, "teacher": known.teacher}
-    if terms is not None:
-        detail |= {"terms": terms.provider, "restricts": terms.restricts, "accepted_by": UNSTATED}
-    departs = conflict(declared, known.licence)
+    detail["made_from"] = {source.name: source.licence for source in sources}
     says = f"By its name this is {known.name}, {known.licence}, answers by {known.teacher}"
     if terms is not None:
+        detail |= {"terms": terms.provider, "restricts": terms.restricts, "accepted_by": UNSTATED}
         says += f"; collected under the terms of {terms.provider}, which restrict {terms.restricts}"
-    if departs or others:
-        return Finding("licence", "finding", f"{says}. Licences differ: {departs or ', '.join(others)}.", detail)
+    for source in sources:
+        says += f"; made from {source.name}, {source.licence}"
+    departs = [conflict(declared, known.licence), *(conflict(known.licence, source.licence) for source in sources)]
+    differ = "; ".join(filter(None, departs)) or ", ".join(others)
+    if differ:
+        return Finding("licence", "finding", f"{says}. Licences differ: {differ}.", detail)
     return Finding("licence", "lead" if terms is not None else "nothing", f"{says}.", detail)
 
 

@@ -18,9 +18,6 @@ from typing import Any
 from stillwatch.errors import InputError
 
 UNSTATED = "not stated"
-HUMAN = "none"
-"""A teacher that begins with this word is nobody: people wrote the answers."""
-
 _NONCOMMERCIAL, _SHARE_ALIKE, _NO_DERIVATIVES = (
     "non-commercial use only",
     "same licence for derivatives",
@@ -49,11 +46,6 @@ class Known:
     also: tuple[str, ...] = ()
     made_from: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
-
-    @property
-    def by_model(self) -> bool:
-        """Whether a model is known to have written the answers."""
-        return self.teacher != UNSTATED and not self.teacher.lower().startswith(HUMAN)
 
 
 @dataclass(frozen=True, slots=True)
