@@ -110,6 +110,7 @@ def match_finding(
         says = f"{measured}; {match.expected:.1f} distinct expected by chance, {match.n_distinct} found."
         if known is not None:
             says += f" Licences: {declared} declared here, {known.licence} there{': ' + departs if departs else ''}."
+            says += f" Answers there by {known.teacher}." if known.teacher != UNSTATED else ""
     elif share.n:
         says = f"{measured}, no more than chance allows ({match.expected:.1f} distinct expected; null: {match.null})."
     else:

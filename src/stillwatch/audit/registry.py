@@ -9,6 +9,7 @@ anywhere and in any order; without the key nobody can ask one a question.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -90,15 +91,14 @@ class Registry:
 
     def to_bytes(self) -> bytes:
         """The file as bytes, the same for the same contents."""
-        return MAGIC + self._header() + self.held.to_bytes()
+        file = io.BytesIO()
+        self._write(file)
+        return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, where: str = "these bytes") -> Registry:
+    def from_bytes(cls, data: bytes) -> Registry:
         """Read what `to_bytes` wrote; raises InputError for anything else."""
-        head, _, held = data.removeprefix(MAGIC).partition(b"\n")
-        if not data.startswith(MAGIC):
-            raise InputError(f"{where}: not a registry", do="Make one with: stillwatch registry build LOGS --out FILE")
-        return cls(_about(head, where), BlockedBloom.from_bytes(held))
+        return cls._read(io.BytesIO(data), where="these bytes")
 
     def save(self, path: Path) -> None:
         """Write the file (mode 0600) whole or not at all."""
@@ -108,6 +108,8 @@ class Registry:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 self._write(file)
+                file.flush()
+                os.fsync(file.fileno())
             Path(draft).replace(path)
         except BaseException:
             Path(draft).unlink(missing_ok=True)
@@ -117,7 +119,8 @@ class Registry:
     def load(cls, path: Path) -> Registry:
         """Read a file; raises InputError where it is absent, damaged or of another recipe."""
         try:
-            return cls.from_bytes(path.read_bytes(), where=str(path))
+            with path.open("rb") as file:
+                return cls._read(file, where=str(path))
         except OSError as error:
             raise InputError(f"cannot read the registry {path}", got=error.strerror or "an error") from error
 
@@ -135,15 +138,17 @@ class Registry:
 
     def _write(self, file: BinaryIO) -> None:
         file.write(MAGIC + self._header())
-        file.write(self.held.to_bytes())
-        file.flush()
-        os.fsync(file.fileno())
+        self.held.write(file)
+
+    @classmethod
+    def _read(cls, file: BinaryIO, *, where: str) -> Registry:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise InputError(f"{where}: not a registry", do="Make one with: stillwatch registry build LOGS --out FILE")
+        return cls(_about(file.readline(_LONGEST_HEADER), where), BlockedBloom.read(file))
 
 
 def _about(head: bytes, where: str) -> About:
     try:
-        if len(head) > _LONGEST_HEADER:
-            raise ValueError("a header without end")
         said = json.loads(head)
         recipe = said.pop("recipe")
         about = About(**said)

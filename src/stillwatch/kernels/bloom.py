@@ -7,7 +7,9 @@ Singler 2007). Nothing that was added is ever missed; how often something else i
 
 from __future__ import annotations
 
+import io
 import struct
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ BLOCK_BYTES = 64
 _HEADER = struct.Struct("<4sII")
 _WORDS = 8
 _BITS = 64
+_BLOCKS_AT_ONCE = 1 << 16
 _MIX = U(0x9E3779B97F4A7C15)
 _MASK6 = U(63)
 
@@ -59,22 +62,42 @@ class BlockedBloom(Sketch):
 
     def false_positive_rate(self) -> float:
         """The probability that a key that was never added is found, exact for these bits and a random key."""
-        if not self._words.any():
-            return 0.0
-        filled = np.bitwise_count(self._words).astype(np.float64) / _BITS
-        return float(filled.prod(axis=1).mean())
+        total = 0.0
+        for start in range(0, self.size, _BLOCKS_AT_ONCE):
+            filled = np.bitwise_count(self._words[start : start + _BLOCKS_AT_ONCE]) / _BITS
+            total += float(filled.prod(axis=1).sum())
+        return total / self.size
 
     def to_bytes(self) -> bytes:
         """Header and words: 12 bytes and 64 a block."""
-        return _HEADER.pack(self.tag, self.size, self.size) + self._words.astype("<u8").tobytes()
+        file = io.BytesIO()
+        self.write(file)
+        return file.getvalue()
+
+    def write(self, file: BinaryIO) -> None:
+        """Write what `to_bytes` gives, without a copy of it in memory."""
+        file.write(_HEADER.pack(self.tag, self.size, self.size))
+        file.write(self._words.astype("<u8", copy=False).data.cast("B"))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> BlockedBloom:
         """Read what `to_bytes` wrote; raises InputError for anything else."""
-        size, n, body = cls._open(data, bytes_per_entry=BLOCK_BYTES)
-        if n != size:
-            raise InputError("bytes hold a damaged filter", got=f"{n} blocks", expected=str(size))
-        return cls(size, np.frombuffer(body, "<u8").reshape(size, _WORDS).astype(np.uint64))
+        return cls.read(io.BytesIO(data))
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> BlockedBloom:
+        """Read the rest of a seekable file, without a second copy; raises InputError for anything else."""
+        start = file.tell()
+        n_bytes = file.seek(0, io.SEEK_END) - start - _HEADER.size
+        file.seek(start)
+        head = file.read(_HEADER.size)
+        tag, size, n = _HEADER.unpack(head) if len(head) == _HEADER.size else (head, 0, 0)
+        if tag != cls.tag or not n or size != n or n_bytes != n * BLOCK_BYTES:
+            got = f"{tag!r}, {max(n_bytes, 0)} bytes for {n} blocks"
+            raise InputError("bytes hold no such filter", got=got, expected=repr(cls.tag))
+        words = np.empty((size, _WORDS), "<u8")
+        file.readinto(words.data.cast("B"))  # type: ignore[attr-defined]
+        return cls(size, words.astype(np.uint64, copy=False))
 
 
 @jit
