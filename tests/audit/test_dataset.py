@@ -49,7 +49,7 @@ def test_every_shape_is_read_even_mixed_in_one_file(tmp_path: Path) -> None:
     assert not dataset.files[0].rejects
 
 
-@pytest.mark.parametrize("layout", ["array", "pretty", "nested", "spaced"])
+@pytest.mark.parametrize("layout", ["array", "pretty", "nested", "spaced", "long"])
 def test_a_json_document_is_read_like_lines(tmp_path: Path, layout: str) -> None:
     """One array in a file, pretty-printed or below a key, gives the rows of the same objects as lines."""
     plain = [row for row, _ in ROWS]
@@ -57,10 +57,20 @@ def test_a_json_document_is_read_like_lines(tmp_path: Path, layout: str) -> None
         "array": json.dumps(plain),
         "pretty": json.dumps(plain, indent=2),
         "nested": json.dumps({"version": 1, "notes": ["x"], "data": plain}),
+        "long": json.dumps({"about": {"of": "x" * 100}, "data": [{"text": "long " * 30_000}, *plain]}),
         "spaced": json.dumps({"version": 1, "data": plain}, indent=4),
     }
     rows, _ = read(written(tmp_path / "rows.json", documents[layout].encode()))
+    rows = rows[layout == "long" :]
     assert [(row["prompt"], row["answer"], row["shape"]) for row in rows] == [expected for _, expected in ROWS]
+
+
+def test_lines_with_arrays_of_objects_stay_lines(tmp_path: Path) -> None:
+    """A row that holds a list of objects beside its text, alone or first of many, is one row."""
+    row = {"id": 1, "tags": [{"a": 1}, {"b": 2}], "text": "t"}
+    for rows in ([row], [row, row]):
+        found, _ = read(written(tmp_path / "rows.jsonl", lines(rows)))
+        assert [one["answer"] for one in found] == ["t"] * len(rows)
 
 
 def test_parquet_and_csv_give_what_jsonl_gives(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,11 @@ BESIDE = {"dataset_info.json", "dataset_infos.json", "croissant.json", "metadata
 _HEAD_BYTES = 64 << 10
 _BATCH_ROWS = 8192
 _EVERYTHING = Window(since=None, until=None, latest=2**63 - 1)
+_BELOW_A_KEY = re.compile(
+    rb'\{\s*(?:"[^"]*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+|\[[^][{}]*\]|\{[^{}]*\})\s*,\s*)*"([^"]*)"\s*:\s*\[\s*\{'
+)
+"""The start of a JSON object up to its first array of objects, with the key that array stands under."""
+
 _BOMS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
@@ -92,8 +98,9 @@ class Dataset:
                         yield _with_place(batch, at, read.n_rows - batch.num_rows)
                         if on_progress:
                             on_progress(done + min(n_bytes, file.n_bytes), self.n_bytes)
-            except (InputError, OSError) as error:
-                read.unreadable = error.args[0] if isinstance(error, InputError) else str(error.strerror)
+            except (InputError, OSError, pa.ArrowException) as error:
+                # Other errors of Arrow's come without a system's own words.
+                read.unreadable = str(getattr(error, "strerror", None) or error)
             done += file.n_bytes
         if not any(read.n_rows for read in self.files):
             raise InputError("no row could be read", got=self._why(), do="Check the files, or name columns with --map")
@@ -203,13 +210,12 @@ def _array_depth(file: LogFile) -> int:
         head = next(stream.pieces(), b"")[:_HEAD_BYTES].lstrip()
     if head.startswith(b"["):
         return 1
-    line = head.split(b"\n", 1)[0]
-    if not head.startswith(b"{") or len(line) == _HEAD_BYTES:
+    below = _BELOW_A_KEY.match(head)
+    if below is None or below[1].decode("utf-8", "replace") in COLUMNS:
         return 0
+    line, _, more = head.partition(b"\n")
     try:
-        whole = json.loads(line)
+        first = json.loads(line)
     except (ValueError, RecursionError):
-        return 2 if line.strip() in (b"{", b"{}") or (b"[" in line and not line.rstrip().endswith(b"}")) else 0
-    listed = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else []
-    lonely = len(head) == len(line) or not head[len(line) :].strip()
-    return 2 if lonely and set(whole).isdisjoint(COLUMNS) and listed else 0
+        return 2
+    return 0 if more.strip() or not set(first).isdisjoint(COLUMNS) else 2
