@@ -62,7 +62,7 @@ def test_a_user_extends_the_register(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "x"}\n')
     toml = '[[dataset]]\nname = "mine"\nlicence = "cc by-nc 4.0"\nteacher = "T"\nterms = "t"\nfiles = ["rows.jsonl"]\n'
     (tmp_path / "a.toml").write_text(toml + '[[terms]]\nid = "t"\nprovider = "P"\nrestricts = "r"\n')
-    (tmp_path / "b.json").write_text(json.dumps({"dataset": [{"name": "openai/gsm8k", "licence": "other terms"}]}))
+    (tmp_path / "b.json").write_text(json.dumps({"dataset": [{"name": "openai/gsm8k", "license": "other terms"}]}))
     register = shipped().plus(load_register(tmp_path / "a.toml")).plus(load_register(tmp_path / "b.json"))
     mine = register.find(["MINE"])
     assert mine is not None and (mine.licence, mine.files) == ("CC-BY-NC-4.0", (tmp_path / "rows.jsonl",))
@@ -75,7 +75,7 @@ def test_a_user_extends_the_register(tmp_path: Path) -> None:
     [
         ("[[dataset]", "is no register"),
         ("x = 1", "is no register"),
-        ('[[dataset]]\nname = "a"\nlicense = "MIT"', "not understood"),
+        ('[[dataset]]\nname = "a"\nlizenz = "MIT"', "not understood"),
         ('[[dataset]]\nlicence = "MIT"', "not understood"),
         ('[[dataset]]\nname = "a"\nfiles = "x"', "wrong type"),
         ('[[dataset]]\nname = "a"\nfiles = ["x"]', "not there"),

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from stillwatch.kernels.unroll import Unroller
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
 )
-ROWS = st.lists(st.dictionaries(st.text(), VALUES), max_size=6)
+ROWS = st.lists(st.dictionaries(st.text(max_size=6), VALUES, max_size=4), max_size=4)
 
 
 def unrolled(text: str, *, depth: int, step: int) -> list[object]:

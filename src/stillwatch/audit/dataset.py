@@ -29,7 +29,10 @@ from stillwatch.ingest.source import Progress
 from stillwatch.ingest.stream import Stream
 from stillwatch.kernels.unroll import Unroller
 
-BESIDE = {"dataset_info.json", "dataset_infos.json", "croissant.json", "metadata.json", "state.json", "config.json"}
+BESIDE = set(
+    "dataset_info.json dataset_infos.json croissant.json metadata.json state.json config.json audit.json "
+    "croissant-patch.json canaries.json".split()
+)
 """Files that describe a data set and are no part of its rows."""
 
 _HEAD_BYTES = 64 << 10

@@ -151,6 +151,8 @@ def _plain(name: str) -> str:
 def _parsed(tree: Any, folder: Path, where: str) -> Register:
     if not isinstance(tree, dict) or not set(tree) <= {"dataset", "terms"} or not tree:
         raise InputError(f"{where} is no register", expected="tables called dataset and terms")
+    if not all(isinstance(entries, list) for entries in tree.values()):
+        raise InputError(f"{where}: an entry is not understood", expected="lists of tables")
     terms = [_entry(Terms, entry, where) for entry in tree.get("terms", [])]
     datasets = [_known(entry, folder, where) for entry in tree.get("dataset", [])]
     return Register(tuple(datasets), {one.id: one for one in terms})
@@ -168,6 +170,8 @@ def _known(entry: Any, folder: Path, where: str) -> Known:
 
 def _entry(kind: type[Any], entry: Any, where: str) -> Any:
     known = {one.name: one for one in fields(kind)}
+    if isinstance(entry, dict) and "licence" in known and "license" in entry:
+        entry = {"licence" if name == "license" else name: value for name, value in entry.items()}
     if not isinstance(entry, dict) or not set(entry) <= set(known) or not ({"name", "id"} & set(entry)):
         got = ", ".join(map(str, entry)) if isinstance(entry, dict) else str(entry)
         raise InputError(f"{where}: an entry is not understood", got=got[:120], expected=", ".join(known))

@@ -30,7 +30,9 @@ def audit(
     human: Annotated[list[Path] | None, typer.Option(help="Answers people wrote, of the same domain.")] = None,
     model: Annotated[list[Path] | None, typer.Option(help="Answers models wrote, of the same domain.")] = None,
     canaries: Annotated[list[Path] | None, typer.Option(help="A batch of canaries to look for; repeatable.")] = None,
-    licence: Annotated[str | None, typer.Option(help="The declared licence, instead of the metadata's.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", help="The declared licence, instead of the metadata's.")
+    ] = None,
     map_: Annotated[
         list[str] | None, typer.Option("--map", help="theirs=ours: name a column yourself; repeatable.")
     ] = None,
