@@ -4,7 +4,7 @@ Two controls of the same domain are needed: answers people wrote, and answers mo
 Words and pairs of words are weighed (logistic regression) on one half of each control; the other halves and the set
 are scored (no prompt lies in both halves), and the share is the mixture of the two held-out score histograms under
 which the set's own is most likely (quantification by distribution matching: Forman 2008). The interval resamples
-all three histograms.
+all three histograms. Both ways round are taken: the share is their mean, and the interval holds both of theirs.
 
 "Cannot tell" is said where a control is missing or small, where the two controls are not told apart, and where the set
 fits no mixture of them: then it is another domain or another kind of writer, and any number would be wrong. What it
@@ -13,9 +13,9 @@ cannot see: a model that writes unlike those of the control counts, in part or w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ _N_RESAMPLED = 1000
 _GRID = np.linspace(0.0, 1.0, 401)
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Sample:
         self.texts = pa.concat_arrays([self.texts, answers]).take(pa.array(order))
         self._keys, self._groups = pooled[order], groups[order]
 
-    def half(self) -> npt.NDArray[np.bool_]:
+    def half(self) -> Bools:
         """A keyed half of the rows that shares no prompt with the other half, which words would give away."""
         return (self._groups >> np.uint64(17) & np.uint64(1)).astype(np.bool_)
 
@@ -97,25 +98,43 @@ def estimate_written(
     for control, name in ((people, "people wrote"), (models, "models wrote"), (answers, "is audited")):
         if len(control) < N_MIN:
             return _cannot(f"too few answers in the set that {name}: {len(control)} of {N_MIN}", answers)
-    by_people, by_models, audited = (_features(one.texts, key) for one in (people, models, answers))
-    known_people, known_models = people.half(), models.half()
-    score = _learn(by_people[known_people], by_models[known_models])
-    human, model, own = score(by_people[~known_people]), score(by_models[~known_models]), score(audited)
-    auc = float(stats.mannwhitneyu(model, human).statistic / (len(model) * len(human)))
+    features = [_features(one, key) for one in (people.texts, models.texts, answers.texts)]
+    halves = people.half(), models.half()
+    ways = [_one_way(features, (known, other), seed=seed) for known, other in (halves, tuple(~half for half in halves))]
+    auc = min(way.auc for way in ways)
     if auc < AUC_MIN:
         return _cannot(f"the two controls are not told apart: AUC {auc:.2f}, needed {AUC_MIN:g}", answers, auc)
+    p_fit = min(1.0, 2 * min(way.p_fit for way in ways))
+    if p_fit < P_FIT:
+        why = f"the set fits no mixture of the controls (p {p_fit:.1g}): another domain or writer"
+        return _cannot(why, answers, auc, p_fit)
+    share, low, high = np.mean([way.share for way in ways]), min(way.lo for way in ways), max(way.hi for way in ways)
+    return Written(float(share), low, high, len(answers), auc=auc, p_fit=p_fit)
+
+
+class _Way(NamedTuple):
+    """What one way round of the halves says."""
+
+    share: float
+    lo: float
+    hi: float
+    auc: float
+    p_fit: float
+
+
+def _one_way(features: Sequence[Any], known: tuple[Bools, Bools], *, seed: int) -> _Way:
+    """Learn on the rows of the controls that are `known`, judge the set beside the others."""
+    people, models, audited = features
+    score = _learn(people[known[0]], models[known[1]])
+    human, model, own = score(people[~known[0]]), score(models[~known[1]]), score(audited)
+    auc = float(stats.mannwhitneyu(model, human).statistic / (len(model) * len(human)))
     edges = np.quantile(np.concatenate([human, model]), np.linspace(0, 1, _N_BINS + 1)[1:-1])
     counts = [np.bincount(np.searchsorted(edges, scores), minlength=_N_BINS) for scores in (human, model, own)]
     share = float(_shares(*(one[None, :] for one in counts))[0])
-    p_fit = _fit(share, *counts)
-    if p_fit < P_FIT:
-        return _cannot(
-            f"the set fits no mixture of the controls (p {p_fit:.1g}): another domain or writer", answers, auc, p_fit
-        )
     rng = np.random.Generator(np.random.PCG64(seed))
     again = [rng.multinomial(one.sum(), one / one.sum(), size=_N_RESAMPLED) for one in counts]
     low, high = np.quantile(_shares(*again), [0.025, 0.975])
-    return Written(share, float(low), float(high), len(answers), auc=auc, p_fit=p_fit)
+    return _Way(share, float(low), float(high), auc, _fit(share, *counts))
 
 
 def _cannot(why: str, answers: Sample, auc: float | None = None, p_fit: float | None = None) -> Written:
