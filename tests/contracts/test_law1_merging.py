@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillwatch.kernels.bloom import BlockedBloom
 from stillwatch.kernels.sketches import BottomK, LogHistogram, Rhythm, Sketch
 
 MAKERS: dict[type[Sketch], Callable[[], Sketch]] = {
+    BlockedBloom: lambda: BlockedBloom(3),
     BottomK: lambda: BottomK(5),
     LogHistogram: lambda: LogHistogram(6),
     Rhythm: Rhythm,
@@ -31,7 +33,7 @@ def kinds(base: type[Any]) -> set[type[Any]]:
 def filled(kind: type[Sketch], values: list[int]) -> Sketch:
     """A sketch of some values."""
     empty = MAKERS[kind]()
-    dtype = np.uint64 if kind is BottomK else np.int64
+    dtype = np.uint64 if kind in (BlockedBloom, BottomK) else np.int64
     return empty.add_many(np.array(values, dtype))  # type: ignore[attr-defined, no-any-return]
 
 

@@ -75,7 +75,8 @@ def _mute() -> None:
 
 
 def _register() -> None:
-    from stillwatch.cli import mark
+    from stillwatch.cli import canary, mark, registry
+    from stillwatch.cli.audit import audit
     from stillwatch.cli.demo import demo
     from stillwatch.cli.doctor import doctor
     from stillwatch.cli.import_ import import_
@@ -83,13 +84,15 @@ def _register() -> None:
     from stillwatch.cli.scan import scan
     from stillwatch.cli.simulate import simulate
 
-    verbs: tuple[Callable[..., None], ...] = (scan, import_, doctor, receive, demo, simulate)
+    verbs: tuple[Callable[..., None], ...] = (scan, import_, doctor, receive, audit, demo, simulate)
     for verb in verbs:
         app.command(verb.__name__.rstrip("_"))(_in_our_words()(verb))
-    marks = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-    for verb in mark.VERBS:
-        marks.command()(_in_our_words()(verb))
-    app.add_typer(marks, name="mark", help="Keys that answers are marked with, and which of them a text carries.")
+    for room in (mark, registry, canary):
+        group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+        for verb in room.VERBS:
+            group.command()(_in_our_words()(verb))
+        group.callback()(lambda: None)
+        app.add_typer(group, name=room.__name__.rpartition(".")[2], help=room.HELP)
 
 
 _register()

@@ -163,6 +163,8 @@ def ticket(
     typer.echo(seal_ticket(mark, ring.seal()))
 
 
+HELP = "Keys that answers are marked with, and which of them a text carries."
+
 VERBS: tuple[Callable[..., None], ...] = (detect, keys, ticket)
 
 

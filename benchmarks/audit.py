@@ -1,0 +1,428 @@
+"""audit: what the audit and the registry find, how often they are wrong, and how fast they are.
+
+    python benchmarks/audit.py [--write benchmarks/audit.md]
+
+Answers of public models to one set of prompts (`STILLWATCH_SHARED/data/model_outputs`; for measuring only) stand for
+real text. Peers that are installed (rensa, datasketch) do the same work in the same run, on one thread, in CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stillwatch.audit.identity import leaks
+from stillwatch.audit.matching import is_finding, match_rows, weigh_match
+from stillwatch.audit.registry import Registry, match_key
+from stillwatch.audit.written import Sample, estimate_written
+from stillwatch.kernels.bloom import BLOCK_BYTES, BlockedBloom
+from stillwatch.kernels.winnow import Prints, fingerprint
+from stillwatch.keys import RootKey, Secret
+
+ROOT = RootKey(Secret(bytes(range(32))))
+KEY = match_key(ROOT)
+TEXT = pa.large_string()
+BAR_MB_S, BAR_POINTS = 20.0, 0.2
+N_ROWS, N_SEEDS = 4000, 10
+SPANS = (8, 13, 20, 30)
+
+FAMILIES = (
+    "claude claude-instant-1.2",
+    "llama-2-7b-chat-hf llama-2-13b-chat-hf",
+    "falcon-7b-instruct falcon-40b-instruct",
+    "Mistral-7B-Instruct-v0.2 mistral-large-2402",
+    "gemini-pro gemma-7b-it",
+    "Yi-34B-Chat yi-large-preview",
+    *"cohere jina-chat chatglm2-6b baichuan-13b-chat Qwen-14B-Chat deepseek-llm-67b-chat dbrx-instruct".split(),
+    "internlm2-chat-20b-ppo",
+    "gpt4_0314",
+)
+"""Models without a stated teacher among the others, those of one maker together."""
+
+KIN = (
+    ("gpt4_0314", "gpt4", "alias"),
+    ("vicuna-13b-v1.5", "vicuna-13b-v1.5-togetherai", "same model, other host"),
+    ("zephyr-7b-beta", "zephyr-7b-beta-ExPO", "weight edit"),
+    ("gpt4_0314", "OpenHermes-2.5-Mistral-7B", "student of GPT-4"),
+    ("gpt4_0314", "airoboros-33b", "student of GPT-4"),
+    ("text_davinci_003", "alpaca-7b", "student"),
+)
+
+Table = dict[str, pa.Table]
+
+
+def load(shared: Path) -> Table:
+    """The answers of each model, with their prompts."""
+    table = pq.read_table(shared / "data" / "model_outputs" / "outputs.parquet")
+    table = table.set_column(2, "output", table["output"].cast(TEXT)).set_column(
+        1, "prompt", table["prompt"].cast(TEXT)
+    )
+    names = pc.unique(table["model"]).to_pylist()
+    return {name: table.filter(pc.equal(table["model"], name)).combine_chunks() for name in names}
+
+
+def prints(rows: pa.Table, *, n_words: int = 20, masked: bool = True) -> Prints:
+    """The prints of a model's answers."""
+    prompt = rows["prompt"].combine_chunks() if masked else None
+    return fingerprint(rows["output"].combine_chunks(), KEY, prompt=prompt, n_words=n_words)
+
+
+def registered(rows: pa.Table, *, mb: int = 8, name: str = "registry", **options: Any) -> Registry:
+    """A registry of a model's answers."""
+    registry = Registry.empty(name, key=ROOT, memory_bytes=mb << 20)
+    registry.add(prints(rows, **options))
+    return registry
+
+
+def cells(*values: object) -> str:
+    """One row of a table."""
+    return "| " + " | ".join(str(value) for value in values) + " |"
+
+
+def header(*names: str) -> list[str]:
+    """The head of a table."""
+    return ["", cells(*names), "|" + "---|" * len(names)]
+
+
+# --- speed ------------------------------------------------------------------------------------------------
+
+
+def speed(models: Table) -> Iterator[str]:
+    """Building and asking an index of half of the answers about the other half: ours beside the peers."""
+    answers = pa.concat_arrays([chunk for rows in models.values() for chunk in rows["output"].chunks]).drop_null()
+    halves = answers[: len(answers) // 2], answers[len(answers) // 2 :]
+    yield "\n## Speed: half of the answers asked about the other half, one thread, CPU seconds"
+    yield from header("engine", "work", "documents", "MB", "build MB/s", "match MB/s", "memory of the index")
+    for name, work, n, build, ask in engines():
+        one, other = (half[:n] for half in halves)
+        started = time.process_time()
+        index = build(one)
+        built = time.process_time()
+        ask(index, other)
+        asked = time.process_time()
+        bounded = isinstance(index, Registry)
+        memory = f"{index.held.size * BLOCK_BYTES / 2**20:.0f} MiB, fixed" if bounded else "grows with documents"
+        mb = [half.nbytes / 1e6 for half in (one, other)]
+        rates = mb[0] / (built - started), mb[1] / (asked - built)
+        yield cells(name, work, f"{len(other):,}", f"{mb[1]:.0f}", f"{rates[0]:.1f}", f"{rates[1]:.1f}", memory)
+    yield ""
+    yield f"Bar: match at {BAR_MB_S:g} MB/s a core or more, memory bounded by the filter."
+
+
+def engines() -> Iterator[tuple[str, str, int, Callable[[Any], Any], Callable[[Any, Any], Any]]]:
+    """Ours and the peers installed, each with the documents it is given."""
+
+    def build(texts: pa.Array) -> Registry:
+        registry = Registry.empty("speed", key=ROOT, memory_bytes=64 << 20)
+        for at in range(0, len(texts), 4096):
+            registry.add(fingerprint(texts[at : at + 4096], KEY))
+        return registry
+
+    def ask(registry: Registry, texts: pa.Array) -> int:
+        rate = registry.held.false_positive_rate()
+        parts = (fingerprint(texts[at : at + 4096], KEY) for at in range(0, len(texts), 4096))
+        return sum(int(match_rows(part, registry, rate=rate).copied.sum()) for part in parts)
+
+    ask(build(pa.array(["warm up " * 40] * 2, TEXT)), pa.array(["warm up " * 40], TEXT))
+    yield "stillwatch", "20-word spans and 160 minima, keyed, into a 64 MiB filter", 10**9, build, ask
+    for name in ("rensa", "datasketch"):
+        try:
+            peer = import_module(name)
+        except ImportError:
+            continue
+        yield f"{name} {metadata.version(name)}", "word 5-shingles, 128 minima, 16 bands", *PEERS[name](peer)
+
+
+def shingles(text: str) -> list[str]:
+    """The word 5-shingles of a text."""
+    words = re.findall(r"\w+", text.lower())
+    return [" ".join(words[at : at + 5]) for at in range(max(1, len(words) - 4))]
+
+
+def rensa(peer: Any) -> tuple[int, Callable[[Any], Any], Callable[[Any, Any], Any]]:
+    """rensa through its batch interface."""
+
+    def matrix(texts: pa.Array) -> Any:
+        return peer.RMinHash.digest_matrix_from_token_sets([shingles(text) for text in texts.to_pylist()], 128, 42)
+
+    def build(texts: pa.Array) -> Any:
+        index = peer.RMinHashLSH(0.8, 128, 16)
+        index.insert_matrix(matrix(texts), 0)
+        return index
+
+    return 10**9, build, lambda index, texts: index.query_duplicate_flags_matrix(matrix(texts))
+
+
+def datasketch(peer: Any) -> tuple[int, Callable[[Any], Any], Callable[[Any, Any], Any]]:
+    """datasketch, on fewer documents: it is slower."""
+
+    def minhash(text: str) -> Any:
+        made = peer.MinHash(num_perm=128)
+        made.update_batch([shingle.encode() for shingle in shingles(text)])
+        return made
+
+    def build(texts: pa.Array) -> Any:
+        index = peer.MinHashLSH(num_perm=128, params=(16, 8))
+        for at, text in enumerate(texts.to_pylist()):
+            index.insert(str(at), minhash(text))
+        return index
+
+    return 3000, build, lambda index, texts: [index.query(minhash(text)) for text in texts.to_pylist()]
+
+
+PEERS: dict[str, Callable[[Any], Any]] = {"rensa": rensa, "datasketch": datasketch}
+
+
+# --- false hits and false matches -------------------------------------------------------------------------
+
+
+def filter_rates() -> Iterator[str]:
+    """The stated rate of false hits against what ten million keys that were never added show."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    keys = rng.integers(1, 2**64, 13_000_000, np.uint64)
+    yield "\n## The filter: stated and measured rate of false hits, 10,000,000 keys never added, 8 MiB"
+    yield from header("keys", "bits a key", "stated", "measured", "hits")
+    held, n = BlockedBloom((8 << 20) // BLOCK_BYTES), 0
+    for upto in (1_000_000, 2_000_000, 3_000_000):
+        held.extend(keys[n:upto])
+        n = upto
+        hits = int(held.holds(keys[3_000_000:]).sum())
+        stated, measured = held.false_positive_rate(), hits / 1e7
+        yield cells(f"{n:,}", f"{8 * 2**23 / n:.1f}", f"{stated:.2e}", f"{measured:.2e}", f"{hits:,}")
+
+
+def false_matches(models: Table) -> Iterator[str]:
+    """Answers of one model found in a registry of another's, to the same prompts, by length of span."""
+    pairs = itertools.permutations(FAMILIES, 2)
+    unrelated = [(a, b) for one, other in pairs for a in one.split() for b in other.split()]
+    names = sorted({name for family in FAMILIES for name in family.split()})
+    yield "\n## False matches: answers of unrelated models found in a registry, same 805 prompts"
+    yield f"\n{len(unrelated)} ordered pairs of {len(names)} models of {len(FAMILIES)} makers; share of answers, in %."
+    yield from header(
+        "words a span", "prompt masked", "1 span, mean", "1 span, worst", "2 spans, mean", "2 spans, worst"
+    )
+    for n_words, masked in [(n, True) for n in SPANS] + [(20, False)]:
+        held = {name: registered(models[name], n_words=n_words, masked=masked) for name in names}
+        asked = {name: prints(models[name], n_words=n_words, masked=masked) for name in names}
+        hits = np.array([[np.mean(spans_found(asked[b], held[a]) >= k) for k in (1, 2)] for a, b in unrelated])
+        mean, worst = 100 * hits.mean(axis=0), 100 * hits.max(axis=0)
+        yield cells(
+            n_words, "yes" if masked else "no", *(f"{value:.3f}" for value in (mean[0], worst[0], mean[1], worst[1]))
+        )
+    yield from decisions(models, unrelated)
+
+
+def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """What the whole rule (spans or bands) says of unrelated models, of kin, and across prompts."""
+    prompts = pc.unique(models["gpt4_0314"]["prompt"])
+    first = prompts.take(pa.array(range(0, len(prompts), 2)))
+    names = sorted({name for pair in unrelated for name in pair} | {name for a, b, _ in KIN for name in (a, b)})
+    asked = {name: prints(models[name]) for name in names}
+    held = {name: registered(models[name]) for name in names}
+    same = [weigh_match(held[a], match_rows(asked[b], held[a])) for a, b in unrelated]
+    apart = []
+    for a, b in unrelated:
+        registry = registered(models[a].filter(pc.is_in(models[a]["prompt"], first)))
+        rest = models[b].filter(pc.invert(pc.is_in(models[b]["prompt"], first)))
+        apart.append(weigh_match(registry, match_rows(prints(rest), registry)))
+    yield "\n## The whole rule (two spans, or bands by length): rows called copies, findings"
+    yield from header("who", "answers judged", "copies", "share, %", "worst pair, %", "findings")
+    for says, matches in (("unrelated, same prompts", same), ("unrelated, other prompts", apart)):
+        n, total = sum(m.share.n for m in matches), sum(m.share.total for m in matches)
+        worst = 100 * max(m.share.value for m in matches)
+        found = sum(is_finding(m, n_registries=1) for m in matches)
+        yield cells(
+            says, f"{total:,}", f"{n:,}", f"{100 * n / total:.4f}", f"{worst:.2f}", f"{found} of {len(matches)}"
+        )
+    for a, b, kind in KIN:
+        match = weigh_match(held[a], match_rows(asked[b], held[a]))
+        is_one = "yes" if is_finding(match, n_registries=1) else "no"
+        yield cells(
+            f"{b} in {a} ({kind})", match.share.total, match.share.n, f"{100 * match.share.value:.2f}", "", is_one
+        )
+    yield ""
+    yield "A student answers in its own words: the registry finds copies, not students."
+
+
+def spans_found(asked: Prints, registry: Registry) -> npt.NDArray[np.int64]:
+    """How many spans of each text a registry holds."""
+    found = np.concatenate([[0], np.cumsum(registry.held.holds(asked.spans))])
+    return np.asarray(found[asked.offsets[1:]] - found[asked.offsets[:-1]], np.int64)
+
+
+# --- planted copies ---------------------------------------------------------------------------------------
+
+Edit = Callable[[str, np.random.Generator], str]
+
+
+def reworded(text: str, rng: np.random.Generator, *, even: bool = False) -> str:
+    """One word in twelve changed: at even distances, or by chance."""
+    words = text.split(" ")
+    start = int(rng.integers(12))
+    for at in range(len(words)):
+        if (at % 12 == start) if even else rng.random() < 1 / 12:
+            words[at] = f"word{rng.integers(10**6)}"
+    return " ".join(words)
+
+
+EDITS: dict[str, Edit] = {
+    "verbatim": lambda text, rng: text,
+    "trimmed to four fifths": lambda text, rng: " ".join(text.split()[: max(1, len(text.split()) * 4 // 5)]),
+    "re-cased": lambda text, rng: text.swapcase(),
+    "re-wrapped": lambda text, rng: "\n  ".join(text.split()),
+    "one word in twelve, by chance": reworded,
+    "one word in twelve, evenly": lambda text, rng: reworded(text, rng, even=True),
+}
+
+
+def planted(models: Table) -> Iterator[str]:
+    """0.5 % of copies among other people's answers to other prompts, by how they were edited, and none."""
+    prompts = pc.unique(models["gpt4_0314"]["prompt"])
+    first = prompts.take(pa.array(range(0, len(prompts), 2)))
+    source = models["gpt4_0314"].filter(pc.is_in(models["gpt4_0314"]["prompt"], first))
+    others = [name for family in FAMILIES[:-1] for name in family.split()]
+    pool = pa.concat_tables(
+        [models[name].filter(pc.invert(pc.is_in(models[name]["prompt"], first))) for name in others]
+    )
+    registry = registered(source, name="registered set")
+    n_planted = N_ROWS // 200
+    yield f"\n## Planted copies: {n_planted} of {N_ROWS:,} rows (0.5 %), {N_SEEDS} seeds each"
+    yield from header("edit", "share measured, %, mean", "largest error, points", "bar", "findings")
+    everything = list(EDITS.values())
+    plans: dict[str, Sequence[Edit]] = {"none planted": (), **{name: (edit,) for name, edit in EDITS.items()}}
+    plans["all of these in turn"] = everything
+    for name, edits in plans.items():
+        shares, found = [], 0
+        for seed in range(N_SEEDS):
+            rng = np.random.Generator(np.random.PCG64([8, seed]))
+            rows = pool.take(pa.array(rng.permutation(pool.num_rows)[: N_ROWS - (n_planted if edits else 0)]))
+            if edits:
+                rows = pa.concat_tables([rows.select(["prompt", "output"]), copies(source, edits, n_planted, rng)])
+            match = weigh_match(registry, match_rows(prints(rows), registry))
+            shares.append(100 * match.share.value)
+            found += is_finding(match, n_registries=1)
+        truth = 0.5 if edits else 0.0
+        error = max(abs(share - truth) for share in shares)
+        yield cells(name, f"{np.mean(shares):.3f}", f"{error:.3f}", f"<= {BAR_POINTS:g}", f"{found} of {N_SEEDS}")
+
+
+def copies(source: pa.Table, edits: Sequence[Edit], n: int, rng: np.random.Generator) -> pa.Table:
+    """Some rows of a set, each edited in turn."""
+    rows = source.take(pa.array(rng.permutation(source.num_rows)[:n]))
+    texts = [edits[at % len(edits)](text or "", rng) for at, text in enumerate(rows["output"].to_pylist())]
+    return pa.table({"prompt": rows["prompt"], "output": pa.array(texts, TEXT)})
+
+
+# --- identity, written ------------------------------------------------------------------------------------
+
+
+def identity(models: Table) -> Iterator[str]:
+    """Answers that speak as a model, over models."""
+    shares = {
+        name: 100 * leaks(rows["output"].combine_chunks())[0].true_count / rows.num_rows
+        for name, rows in models.items()
+    }
+    values = np.array(sorted(shares.values()))
+    yield f"\n## Identity leaks: share of answers that speak as a model, {len(models)} models, 805 prompts each"
+    yield from header("least", "quarter", "median", "three quarters", "most")
+    yield cells(*(f"{np.quantile(values, q):.2f} %" for q in (0, 0.25, 0.5, 0.75, 1)))
+    yield "\nPeople, from published sets: 7 of 13,873 (0.05 %)."
+
+
+def written(models: Table) -> Iterator[str]:
+    """The estimate of a known mixture of two groups of writers; no human text is at hand, so models stand for both."""
+    people, machines = (
+        ("alpaca-7b", "text_davinci_003", "falcon-7b-instruct"),
+        ("gpt4_1106_preview", "claude", "cohere"),
+    )
+    groups = [
+        pa.concat_tables([models[name].select(["prompt", "output"]) for name in names]) for names in (people, machines)
+    ]
+    prompts = pc.unique(models["gpt4_0314"]["prompt"]).to_pylist()
+    yield "\n## Share written by models: known mixtures of 1,000 answers; two groups of models stand for the writers"
+    yield f"\nAs people: {', '.join(people)}. As models: {', '.join(machines)}. Controls: other prompts; 10 draws each."
+    yield from header(
+        "true share, %", "estimate, mean, %", "95 % interval holds the truth", "mean width, points", "cannot tell"
+    )
+    for truth in (0.0, 0.05, 0.2, 0.5, 1.0):
+        told = []
+        for seed in range(N_SEEDS):
+            rng = np.random.Generator(np.random.PCG64([9, seed]))
+            known = pa.array(rng.permutation(prompts)[: len(prompts) // 2], TEXT)
+            controls, rest = zip(*(parted(group, known) for group in groups), strict=True)
+            n = int(rng.binomial(1000, truth))
+            mixed = pa.concat_tables([some(rest[0], 1000 - n, rng), some(rest[1], n, rng)])
+            estimate = estimate_written(sampled(mixed), sampled(controls[0]), sampled(controls[1]), KEY)
+            told.append((estimate, n / 1000))
+        given = [(one, true) for one, true in told if one.share is not None]
+        holds = sum(one.lo <= true <= one.hi for one, true in given)
+        mean = 100 * np.mean([one.share for one, _ in given]) if given else float("nan")
+        width = 100 * np.mean([one.hi - one.lo for one, _ in given]) if given else float("nan")
+        row = (f"{100 * truth:g}", f"{mean:.1f}", f"{holds} of {len(given)}", f"{width:.0f}", len(told) - len(given))
+        yield cells(*row)
+    foreign = sampled(models["baichuan-13b-chat"])
+    why_not = estimate_written(foreign, sampled(groups[0]), sampled(groups[1]), KEY).why_not
+    yield f"\nA set by neither (baichuan-13b-chat): {why_not or 'an estimate all the same'}."
+
+
+def parted(rows: pa.Table, known: pa.Array) -> tuple[pa.Table, pa.Table]:
+    """The rows with these prompts, and the others."""
+    there = pc.is_in(rows["prompt"], known)
+    return rows.filter(there), rows.filter(pc.invert(there))
+
+
+def some(rows: pa.Table, n: int, rng: np.random.Generator) -> pa.Table:
+    """n of the rows, drawn without replacement."""
+    return rows.take(pa.array(rng.permutation(rows.num_rows)[:n]))
+
+
+def sampled(rows: pa.Table) -> Sample:
+    """The rows as a sample."""
+    sample = Sample(KEY)
+    sample.add(rows["output"].combine_chunks(), rows["prompt"].combine_chunks())
+    return sample
+
+
+def main() -> None:
+    """Measure and print the tables; `--write` also writes them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    models = load(Path(os.environ.get("STILLWATCH_SHARED", "../shared")))
+    lines = [
+        "# Audit and registry",
+        "",
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
+        "command: `python benchmarks/audit.py`",
+    ]
+    for part in (
+        speed(models),
+        filter_rates(),
+        false_matches(models),
+        planted(models),
+        identity(models),
+        written(models),
+    ):
+        for line in part:
+            print(line, flush=True)
+            lines.append(line)
+    if options.write:
+        options.write.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""audit: data sets and suspect models."""
