@@ -50,7 +50,7 @@ def audit(
     """
     from stillwatch.audit.audit import AuditRequest
     from stillwatch.audit.audit import audit as audit_data
-    from stillwatch.cli.scan import _mapping, _progress
+    from stillwatch.cli.scan import mapping_option, progress
     from stillwatch.dossier.audit_report import check_audit_target, write_audit
     from stillwatch.journal import Journal
     from stillwatch.keys import RootKey, state_home
@@ -59,9 +59,9 @@ def audit(
     home = state_home(os.environ)
     request = AuditRequest(
         data=data, registers=register or [], registries=registry or [], control=control or [], human=human or [],
-        model=model or [], canaries=canaries or [], licence=licence, mapping=_mapping(map_ or []),
+        model=model or [], canaries=canaries or [], licence=licence, mapping=mapping_option(map_ or []),
     )  # fmt: skip
-    with _progress() as on_progress:
+    with progress() as on_progress:
         key = RootKey.load(home, key_file=key_file, environ=os.environ)
         found = audit_data(request, key=key, journal=Journal(home / "journal"), on_progress=on_progress)
         report = write_audit(found, out)

@@ -110,18 +110,18 @@ def match(
     from stillwatch.audit.findings import match_finding
     from stillwatch.audit.matching import Rows, match_rows, weigh_match
     from stillwatch.audit.registry import Registry, match_key, printed
-    from stillwatch.cli.scan import _mapping, _progress
+    from stillwatch.cli.scan import mapping_option, progress
 
     key = _key(key_file)
     held = _ours(Registry.load(registry), registry, key)
     prints_key, rate = match_key(key), held.held.false_positive_rate()
 
     def judged(step: str, paths: Sequence[Path]) -> Rows:
-        rows = Dataset(paths, mapping=_mapping(map_ or []))
+        rows = Dataset(paths, mapping=mapping_option(map_ or []))
         batches = rows.batches(on_progress=lambda done, total: on_progress(step, done, total))
         return Rows.joined([match_rows(printed(batch, prints_key), held, rate=rate) for batch in batches])
 
-    with _progress() as on_progress:
+    with progress() as on_progress:
         rows = judged("Matching rows", data)
         found = weigh_match(held, rows, control=judged("Matching the control", control) if control else None)
     one = match_finding("registry", found, n_registries=1, subject=str(data[0]))
@@ -149,10 +149,10 @@ def _ours(registry: Registry, path: Path, key: RootKey) -> Registry:
 def _filled(registry: Registry, logs: Sequence[Path], map_: list[str] | None, key: RootKey) -> Registry:
     from stillwatch.audit.dataset import Dataset
     from stillwatch.audit.registry import fill, match_key
-    from stillwatch.cli.scan import _mapping, _progress
+    from stillwatch.cli.scan import mapping_option, progress
 
-    rows = Dataset(logs, mapping=_mapping(map_ or []))
-    with _progress() as on_progress:
+    rows = Dataset(logs, mapping=mapping_option(map_ or []))
+    with progress() as on_progress:
         batches = rows.batches(on_progress=lambda done, total: on_progress("Reading answers", done, total))
         return fill(registry, batches, match_key(key))
 
