@@ -1,8 +1,8 @@
 """betting: evidence that may be looked at after every prompt: wealth that no stopping rule can inflate.
 
 If two models could change places on a prompt, what tells them apart has a sign that is a fair coin given everything
-before. Betting on the sign, at stakes fixed in advance and averaged, gives a wealth that is a non-negative martingale of
-mean 1. It exceeds 1/alpha with probability at most alpha, whenever one stops (Ville 1939; Shafer 2021, "Testing by
+before. Betting on the sign, at stakes fixed in advance and averaged, gives a wealth that is a non-negative martingale
+of mean 1. It exceeds 1/alpha with probability at most alpha, whenever one stops (Ville 1939; Shafer 2021, "Testing by
 betting"; Podkopaev and Ramdas 2023, "Sequential predictive two-sample and independence testing").
 """
 

@@ -1,8 +1,9 @@
 """canaries: strings planted in the teacher's answers on purpose, looked for in the suspect's.
 
 Planted ground truth beats likeness by orders of magnitude. Decoys, made like the canaries and never released, are the
-null: with p planted and d decoys, all equally likely to come up by chance, the number of planted among those that came up
-is hypergeometric (Fisher's exact test). Without decoys a hit is a lead, ranked among the control families only.
+null: with p planted and d decoys, all equally likely to come up by chance, the number of planted among those that
+came up is hypergeometric (Fisher's exact test). Without decoys a hit is a lead, ranked among the control families
+only.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def recall(
     planted = [at for at, one in enumerate(canaries.listed) if one.planted and not known[at]]
     decoys = [at for at, one in enumerate(canaries.listed) if not one.planted and not known[at]]
     n_recalled, n_decoys_recalled = sum(held[at] for at in planted), sum(held[at] for at in decoys)
-    hits = {family: 0 for family in families.values()}
+    hits = dict.fromkeys(families.values(), 0)
     for model, found in by_control.items():
         family = families[model]
         hits[family] = max(hits[family], sum(f and one.planted for f, one in zip(found, canaries.listed, strict=True)))

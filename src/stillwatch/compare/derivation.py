@@ -1,6 +1,7 @@
 """derivation: question B, did the suspect learn from this teacher? Likeness beyond the best unrelated control.
 
-Unrelated models resemble each other too, and some more than others, so the teacher must clear four hurdles, each in both
+Unrelated models resemble each other too, and some more than others, so the teacher must clear four hurdles, each in
+both
 views: it is nearer to the suspect than every control family is, to the suspect and to the teacher alike (rank); not by
 the luck of these prompts (permutation); by a margin that is many times the spread among the controls (margin); and by
 more than any two control families exceed the rest of the controls (pairs). One hurdle missed is "cannot tell".
@@ -49,7 +50,15 @@ class Nearness:
 
 
 def nearness(
-    likeness: Likeness, models: Sequence[str], families: Mapping[str, str], *, suspect: str, teacher: str, view: str, seed: int
+    likeness: Likeness,
+    models: Sequence[str],
+    families: Mapping[str, str],
+    *,
+    suspect: str,
+    teacher: str,
+    view: str,
+    seed: int,
+    n_permutations: int = N_PERMUTATIONS,
 ) -> Nearness:
     """Weigh one view.
 
@@ -78,7 +87,7 @@ def nearness(
         margin=_margin(similarity, to_suspect, to_teacher),
         pair_margin=_largest_pair(means, groups),
         rank_p=(1 + n_reaching) / (1 + len(groups)),
-        permutation_p=sign_flip_p(gaps, seed=seed),
+        permutation_p=sign_flip_p(gaps, seed=seed, n_permutations=n_permutations),
         excess=float(excess.mean()),
         lo=float(excess.mean()) - error,
         hi=float(excess.mean()) + error,

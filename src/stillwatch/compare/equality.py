@@ -2,8 +2,8 @@
 
 The null is that, prompt by prompt, suspect and teacher could have changed places. So the labels are swapped within
 prompts and nothing else is assumed: the p-value is uniform by construction, at any sampling temperature. The statistic
-is a maximum mean discrepancy (Gao, Liang and Guestrin 2025, "Model equality testing", section 3) under a sum of kernels,
-so that a difference in wording, in form or in length is seen alike.
+is a maximum mean discrepancy (Gao, Liang and Guestrin 2025, "Model equality testing", section 3) under a sum of
+kernels, so that a difference in wording, in form or in length is seen alike.
 
 A student is not its teacher: this test tells a true student from its teacher, and must. It says nothing of derivation.
 """
@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +53,9 @@ class Equality:
 def contrasts(first: Sequence[str], second: Sequence[str]) -> Floats:
     """The matrix H of pairs, (n, n): H[p, q] is how far `first` and `second` differ alike on prompts p and q.
 
-    With k a kernel, H[p, q] = k(x_p, x_q) + k(y_p, y_q) - k(x_p, y_q) - k(y_p, x_q), summed over kernels, each brought to
-    norm 1. Swapping the two answers of one prompt changes the sign of its row and column and nothing else. The diagonal,
-    which no swap changes, is 0.
+    With k a kernel, H[p, q] = k(x_p, x_q) + k(y_p, y_q) - k(x_p, y_q) - k(y_p, x_q), summed over kernels, each
+    brought to norm 1. Swapping the two answers of one prompt changes the sign of its row and column and nothing else.
+    The diagonal, which no swap changes, is 0.
 
     Args:
         first, second: canonical answers to the same prompts in the same order; a prompt may come more than once.
@@ -129,7 +130,7 @@ def _shape(texts: Sequence[str]) -> Floats:
     looks /= np.where(spread > 0, spread, 1.0)
     squares = np.square(looks).sum(axis=1)
     apart = squares[:, None] + squares[None, :] - 2 * looks @ looks.T
-    return np.exp(-np.maximum(apart, 0) / (2 * looks.shape[1]))
+    return np.asarray(np.exp(-np.maximum(apart, 0) / (2 * looks.shape[1])))
 
 
 def _looks(head: str) -> list[float]:
@@ -145,7 +146,7 @@ def _counts(text: str) -> dict[str, float]:
 
 def _pairs(text: str) -> dict[str, float]:
     words = _WORD.findall(text.casefold())
-    return dict.fromkeys([*words, *map(" ".join, zip(words, words[1:], strict=False))], 1.0)
+    return dict.fromkeys([*words, *map(" ".join, pairwise(words))], 1.0)
 
 
 def _whitened(first: Sequence[str], second: Sequence[str], count: Callable[[str], dict[str, float]]) -> Floats:

@@ -18,7 +18,7 @@ class Rules:
     alpha_different: float = 0.01
     """Largest p of the equality test at which two models are called different."""
 
-    p_same_min: float = 0.05
+    p_same_min: float = 0.02
     """Smallest p of the equality test at which they may be called the same."""
 
     power_same_min: float = 0.8

@@ -3,9 +3,10 @@
 - `agreement`: the words of the opening, as runs of one to four, on the same prompt;
 - `template`: the opening with every word masked that is not common, as runs of three to five.
 
-Both are taken beyond chance: less the likeness of answers to different prompts. Openings, because answers part ways as they go on: on public answers the first forty tokens told relatives from
-strangers better than two hundred. A run that many control families also wrote for this prompt says little, so each
-counts with the logarithm of families over families that have it, which takes out the prompt itself.
+Both are taken beyond chance: less the likeness of answers to different prompts. Openings, because answers part ways
+as they go on: on public answers the first forty tokens told relatives from strangers better than two hundred. A run
+that many control families also wrote for this prompt says little, so each counts with the logarithm of families over
+families that have it, which takes out the prompt itself.
 """
 
 from __future__ import annotations
@@ -88,15 +89,13 @@ def runs(row: Numbers, shortest: int, longest: int) -> Keys:
     return np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64)
 
 
-
-
 def likeness(shown: Sequence[Sequence[Keys]], kin: Sequence[str], *, start: int = 0) -> Likeness:
     """How alike each two models are on each prompt beyond another prompt: (models, models, prompts), -1 to 1.
 
-    The cosine of the two sets of runs, less the same cosine with one of the answers taken from the prompt before, so that
-    a wrapper, a greeting or a house style that stands on every answer does not count as agreement. Each run is weighted
-    by log((1 + F) / (1 + f)), where f of the F families wrote it for this prompt (Robertson and Sparck Jones 1976, over
-    models instead of documents).
+    The cosine of the two sets of runs, less the same cosine with one of the answers taken from the prompt before, so
+    that a wrapper, a greeting or a house style that stands on every answer does not count as agreement. Each run is
+    weighted by log((1 + F) / (1 + f)), where f of the F families wrote it for this prompt (Robertson and Sparck Jones
+    1976, over models instead of documents).
 
     Args:
         shown: for each model the runs of its answers, prompt by prompt in one order.
@@ -116,9 +115,7 @@ def likeness(shown: Sequence[Sequence[Keys]], kin: Sequence[str], *, start: int 
     return out
 
 
-def _beyond(
-    here: Sequence[Keys], there: Sequence[Keys], family: Numbers, n_families: int
-) -> Likeness:
+def _beyond(here: Sequence[Keys], there: Sequence[Keys], family: Numbers, n_families: int) -> Likeness:
     """Cosines of the answers to this prompt, less the mean of both ways to pair them with another prompt's."""
     n = len(here)
     known, column = np.unique(np.concatenate([*here, *there]), return_inverse=True)
@@ -132,4 +129,4 @@ def _beyond(
     norm = np.sqrt(np.square(has).sum(axis=1, keepdims=True))
     has /= np.where(norm > 0, norm, 1)
     across = has[:n] @ has[n:].T
-    return has[:n] @ has[:n].T - (across + across.T) / 2
+    return np.asarray(has[:n] @ has[:n].T - (across + across.T) / 2, np.float32)

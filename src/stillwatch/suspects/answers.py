@@ -1,9 +1,9 @@
 """answers: what a model said, prompt by prompt: read from a file or collected from an endpoint.
 
-A place is written `[FAMILY=]PLACE[#MODEL]`. PLACE is a Parquet or JSONL file (also .gz, .zst) with `prompt` and `output`;
-`model` and `family` are read where they are there, and #MODEL picks one model of a file that holds several. For an
-endpoint PLACE is its base address and #MODEL the model to ask for. FAMILY says which models are of one origin: the
-versions of one vendor's model are one control, not several.
+A place is written `[FAMILY=]PLACE[#MODEL]`. PLACE is a Parquet or JSONL file (also .gz, .zst) with `prompt` and
+`output`; `model` and `family` are read where they are there, and #MODEL picks one model of a file that holds several.
+For an endpoint PLACE is its base address and #MODEL the model to ask for. FAMILY says which models are of one origin:
+the versions of one vendor's model are one control, not several.
 """
 
 from __future__ import annotations
