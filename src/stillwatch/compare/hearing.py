@@ -64,12 +64,20 @@ class Hearing:
 
     def look(self) -> None:
         """Weigh what was heard since the last look."""
+        self.weigh_likeness()
+        self.place_bets()
+
+    def weigh_likeness(self) -> None:
+        """Bring `views` up to what was heard."""
         for view, rows in self.shown.items():
             start = self.views[view].shape[2]
             for model, keys in zip(self.models, rows, strict=True):
                 keys += [self.tokens.runs(text, view=view) for text in self.texts[model][start:]]
             fresh = likeness(rows, self.kin, start=start)
             self.views[view] = np.concatenate([self.views[view], fresh], axis=2)
+
+    def place_bets(self) -> None:
+        """Let every bet run on what was heard, against each teacher."""
         for teacher in self.panel.teachers:
             start = len(self.scores[teacher])
             if start < min(self.n, N_MAX_PAIRS):
