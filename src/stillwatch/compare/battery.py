@@ -14,7 +14,7 @@ from stillwatch.compare.hearing import Hearing
 from stillwatch.compare.mistakes import Mistakes, shared_mistakes
 from stillwatch.compare.panel import Panel
 from stillwatch.compare.power import derivation_power, equality_power
-from stillwatch.compare.rules import Rules
+from stillwatch.compare.rules import DERIVED, SAME, Rules
 from stillwatch.compare.verdict import Figures, Said, derived, same_model
 from stillwatch.errors import InputError
 
@@ -42,8 +42,12 @@ class Compared:
 
     @property
     def leading(self) -> int:
-        """The position of the teacher that the suspect is nearest to."""
-        return max(range(len(self.figures)), key=lambda n: (self.figures[n].margin, -n))
+        """The position of the teacher that most is said of, or else the nearest."""
+
+        def weight(n: int) -> tuple[bool, bool, float, int]:
+            return self.derived[n].word == DERIVED, self.same_model[n].word == SAME, self.figures[n].margin, -n
+
+        return max(range(len(self.figures)), key=weight)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

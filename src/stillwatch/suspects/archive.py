@@ -1,7 +1,7 @@
 """archive: every reply of an endpoint, kept as it came, so that a run can be resumed and checked.
 
-One JSON line per prompt, mode 0600, on disk before the next question is asked. A line torn by a crash is the last one and
-is left out. The file is itself a file of answers: it can be compared again without asking anybody.
+One JSON line per prompt, mode 0600, on disk before the next question is asked. A line torn by a crash is left out. The
+file is itself a file of answers: it can be compared again without asking anybody.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """endpoint: a model behind an OpenAI-compatible address, asked one prompt at a time, slowly, under our own name.
 
 The key comes from an environment variable that is named for this host, goes to this host only, and is never written,
-logged or put into an error; nothing the server says is quoted either, since it may echo the key. No redirect is followed.
+logged or put into an error; what the server says is quoted nowhere, and a key that it echoes is taken out before the
+reply is kept. No redirect is followed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ipaddress
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import Message
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 from stillwatch import __version__
 from stillwatch.errors import InputError, SettingsError
 from stillwatch.keys import Secret
-from stillwatch.suspects.answers import Place
+from stillwatch.suspects.answers import Answers, Place
 from stillwatch.suspects.archive import Archive
 
 USER_AGENT = f"stillwatch/{__version__} (model comparison)"
@@ -130,10 +131,13 @@ class Endpoint:
         )
         try:
             with self._opener.open(request, timeout=self._asking.timeout_s) as reply:
-                return reply.status, _limited(reply), None
+                return reply.status, self._without_key(_limited(reply)), None
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, _limited(error), _retry_after(error.headers)
+                return error.code, self._without_key(_limited(error)), _retry_after(error.headers)
+
+    def _without_key(self, reply: bytes) -> bytes:
+        return reply if self._key is None else reply.replace(self._key.reveal(), b"(key)")
 
     def _refused(self, status: int) -> InputError:
         hints = {
@@ -145,6 +149,19 @@ class Endpoint:
         return InputError(
             f"{self._address} refuses", got=f"status {status}", do=hints.get(status) or moved or "See its own log."
         )
+
+
+def collect(endpoint: Endpoint, place: Place, prompts: Sequence[str]) -> Answers:
+    """Ask an endpoint all of these prompts; what it refused is left out.
+
+    Raises:
+        InputError: as `Endpoint.ask`, and where it answered nothing.
+    """
+    outputs = {prompt: answer for prompt in prompts if (answer := endpoint.ask(prompt)) is not None}
+    if not outputs:
+        raise InputError(f"{place.where} answered none of {len(prompts)} prompts")
+    name = place.model or place.where
+    return Answers(name=name, family=place.family or name, outputs=outputs, rejects=len(prompts) - len(outputs))
 
 
 def checked_address(where: str, *, keyed: bool) -> str:
