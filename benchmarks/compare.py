@@ -26,7 +26,7 @@ from stillwatch.compare.hearing import Hearing
 from stillwatch.compare.panel import Panel, make_panel
 from stillwatch.compare.rules import DERIVED, Rules
 from stillwatch.compare.verdict import Figures, derived
-from stillwatch.suspects.answers import Answers, parse_place, read_answers
+from stillwatch.suspects.answers import Answers, read_answers
 
 SEED = 20261121
 RULES = Rules()
@@ -108,7 +108,7 @@ class Models:
 def load() -> Models:
     """Read the answers."""
     shared = Path(os.environ.get("STILLWATCH_SHARED", "../shared"))
-    found = read_answers(parse_place(str(shared / "data" / "model_outputs" / "outputs.parquet")))
+    found = read_answers(shared / "data" / "model_outputs" / "outputs.parquet")
     return Models({one.name: replace(one, family=FAMILY.get(one.name, one.name)) for one in found})
 
 

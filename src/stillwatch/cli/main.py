@@ -75,12 +75,14 @@ def _mute() -> None:
 
 
 def _register() -> None:
+    from stillwatch.cli.compare import ManyValued, compare
     from stillwatch.cli.demo import demo
     from stillwatch.cli.scan import scan
 
     verbs: tuple[Callable[..., None], ...] = (scan, demo)
     for verb in verbs:
         app.command()(_in_our_words()(verb))
+    app.command(cls=ManyValued)(_in_our_words()(compare))
 
 
 _register()

@@ -49,12 +49,17 @@ class Panel:
         return {model: self.families[model] for model in self.controls if self.families[model] not in kin}
 
     def prompts_sha256(self) -> str:
-        """The SHA-256, in hex, of the prompts in their order, each with its length before it."""
-        digest = hashlib.sha256()
-        for prompt in self.prompts:
-            data = prompt.encode("utf-8", "surrogatepass")
-            digest.update(len(data).to_bytes(8, "big") + data)
-        return digest.hexdigest()
+        """The SHA-256 of the prompts in their order."""
+        return prompts_sha256(self.prompts)
+
+
+def prompts_sha256(prompts: Sequence[str]) -> str:
+    """The SHA-256, in hex, of prompts in their order, each with its length before it."""
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        data = prompt.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
 
 
 def make_panel(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from stillwatch.compare import canonical, views
-from stillwatch.compare.panel import Panel
+from stillwatch.compare.panel import Panel, prompts_sha256
 from stillwatch.compare.rules import Rules
 from stillwatch.journal import Journal
 
@@ -71,6 +71,16 @@ def make_plan(
         "views": {name: list(lengths) for name, lengths in views.VIEWS.items()},
         "canaries_sha256": canaries_sha256,
         "expected_sha256": expected_sha256,
+    }
+
+
+def plan_of_asking(address: str, model: str, prompts: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a teacher or a control behind an endpoint will be asked, before it is."""
+    return {
+        "version": VERSION,
+        "asking": {"address": address, "model": model, "options": dict(options)},
+        "n_prompts": len(prompts),
+        "prompts_sha256": prompts_sha256(prompts),
     }
 
 
