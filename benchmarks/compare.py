@@ -20,8 +20,8 @@ from scipy.stats import beta, kstest
 
 from stillwatch.compare.battery import Compared, compare
 from stillwatch.compare.betting import equality_scores, payoffs, wealth_log2
-from stillwatch.compare.derivation import N_PERMUTATIONS, holm, sign_flip_p
-from stillwatch.compare.equality import Equality, Floats, contrasts, permutation_test
+from stillwatch.compare.derivation import holm, sign_flip_p
+from stillwatch.compare.equality import Equality, Floats, contrasts, permutation_test, read
 from stillwatch.compare.hearing import Hearing
 from stillwatch.compare.panel import Panel, make_panel
 from stillwatch.compare.rules import DERIVED, Rules
@@ -130,8 +130,9 @@ def equality_of_all(models: Models) -> Iterator[str]:
     names = sorted(name for name in models.by_name if name != "NullModel")
     texts = texts_of(models, names, N_FEW)
     named = {frozenset(pair[:2]) for pair in ONE_MODEL}
+    seen = {name: read(rows) for name, rows in texts.items()}
     p_values = {
-        (a, b): permutation_test(contrasts(texts[a], texts[b]), seed=SEED, n_permutations=1999).p_value
+        (a, b): permutation_test(contrasts(seen[a], seen[b]), seed=SEED, n_permutations=4999).p_value
         for a, b in combinations(names, 2)
     }
     others = {pair: p for pair, p in p_values.items() if frozenset(pair) not in named}
@@ -139,8 +140,8 @@ def equality_of_all(models: Models) -> Iterator[str]:
     yield "## A. The same model?"
     yield ""
     yield f"{N_FEW} prompts, one answer each, every pair of {len(names)} models (the constant one apart)."
-    yield f"Different models told apart at p <= {RULES.alpha_different:g}: "
-    yield f"{interval(len(others) - len(open_pairs), len(others))}."
+    told = interval(len(others) - len(open_pairs), len(others))
+    yield f"Different models told apart at p <= {RULES.alpha_different:g}: {told}."
     yield ""
     yield "Pairs that are nearly one model by their names or cards, and every other pair that was not told apart:"
     yield ""
@@ -166,49 +167,48 @@ unrelated model of another family in the teacher's place. All unrelated families
 def unrelated(models: Models) -> Iterator[str]:
     """Question B with each unrelated model as the suspect, against teachers and against other controls as teachers."""
     yield UNRELATED
-    for n in (50, 100, N_FEW, N_ALL):
-        for against, teachers in (("named teachers", TEACHERS), ("unrelated models", list(FAMILY))):
-            margins, called, first = [], 0, 0
-            for suspect, family in FAMILY.items():
-                chosen = [one for one in teachers if FAMILY.get(one) != family]
-                for word, figures in likeness_only(models, suspect, chosen, n=n, apart=teachers is not TEACHERS):
-                    called += word == DERIVED
-                    first += figures.rank_p <= 1 / (1 + figures.n_families) + 1e-12
-                    margins.append((figures.margin, suspect, figures.teacher))
-            top = max(margins)
+    for n in (50, N_FEW, N_ALL):
+        found = [pair for suspect in FAMILY for pair in likeness_only(models, suspect, n=n)]
+        for against, named in (("named teachers", True), ("unrelated models", False)):
+            chosen = [(word, one) for suspect, word, one in found if (one.teacher in TEACHERS) is named]
+            n_called = sum(word == DERIVED for word, _ in chosen)
+            n_first = sum(one.rank_p <= 1 / (1 + one.n_families) + 1e-12 for _, one in chosen)
+            margin, suspect, teacher = max(
+                (one.margin, suspect, one.teacher) for suspect, _, one in found if (one.teacher in TEACHERS) is named
+            )
             yield (
-                f"| {n} | {against} | {interval(called, len(margins))} | {top[0]:.2f} ({top[1]}, {top[2]}) "
-                f"| {interval(first, len(margins))} |"
+                f"| {n} | {against} | {interval(n_called, len(chosen))} | {margin:.2f} ({suspect}, {teacher}) "
+                f"| {interval(n_first, len(chosen))} |"
             )
     yield ""
     yield "The last column is what a rank alone would have called derived: somebody is always the nearest."
     yield ""
 
 
-def likeness_only(
-    models: Models, suspect: str, teachers: Sequence[str], *, n: int, apart: bool
-) -> list[tuple[str, Figures]]:
-    """The word of question B without question A, whose tests take most of the time.
+def likeness_only(models: Models, suspect: str, *, n: int) -> list[tuple[str, str, Figures]]:
+    """Suspect, word and figures of question B for every teacher, without question A, which takes most of the time.
 
-    With `apart` each teacher is taken as if it were the only one, and the others are controls.
+    Holm is over the named teachers; an unrelated model in a teacher's place is taken as if it were the only one.
     """
     one = models.by_name[suspect]
-    panel = models.panel(suspect, teachers[:1] if apart else teachers, n=n)
+    panel = models.panel(suspect, TEACHERS, n=n)
     hearing = Hearing(panel, RULES, SEED)
     for at, prompt in enumerate(panel.prompts):
         hearing.hear(at, one.outputs[prompt])
     hearing.weigh_likeness()
+    others = [name for name in panel.controls if FAMILY[name] != FAMILY[suspect]]
     found = [
         Figures(
             teacher=teacher, n=hearing.n, families=panel.unrelated(teacher), equality=Equality(0.0, 1.0, 0),
             equality_e_log2=0.0, equality_anytime_p=1.0, equality_power=0.0,
-            nearness=hearing.near(teacher, n_permutations=N_PERMUTATIONS),
+            nearness=hearing.near(teacher, n_permutations=9999 if teacher in TEACHERS else 1999),
         )
-        for teacher in teachers
+        for teacher in (*TEACHERS, *others)
     ]  # fmt: skip
-    adjusted = [one.permutation_p for one in found] if apart else holm([one.permutation_p for one in found])
+    adjusted = holm([one.permutation_p for one in found[: len(TEACHERS)]])
+    adjusted += [one.permutation_p for one in found[len(TEACHERS) :]]
     figures = [replace(one, holm_p=p) for one, p in zip(found, adjusted, strict=True)]
-    return [(derived(one, RULES, stop_early=False).word, one) for one in figures]
+    return [(suspect, derived(one, RULES, stop_early=False).word, one) for one in figures]
 
 
 COLUMNS = (
@@ -253,7 +253,7 @@ def uniform(models: Models, n_draws: int) -> Iterator[str]:
     for draw in range(n_draws):
         own = texts[names[draw % len(names)]]
         order = rng.permutation(len(own))[:200]
-        halves = [own[at] for at in order[:100]], [own[at] for at in order[100:]]
+        halves = (read([own[at] for at in part]) for part in (order[:100], order[100:]))
         split.append(permutation_test(contrasts(*halves), seed=draw, n_permutations=999).p_value)
         gaps = gaps_of(texts, rng.choice(names, 3, replace=False).tolist()) * rng.choice([-1.0, 1.0], len(own))
         swapped.append(sign_flip_p(gaps[None], seed=draw, n_permutations=999))
@@ -293,7 +293,7 @@ def stopping(models: Models, n_runs: int) -> Iterator[str]:
     highest: dict[str, list[float]] = {"A, equality": [], "B, nearness": []}
     for _ in range(n_runs // 100):
         chosen = rng.choice(names, 3, replace=False).tolist()
-        pairs = contrasts(texts[chosen[0]], texts[chosen[1]])
+        pairs = contrasts(*(read(texts[name]) for name in chosen[:2]))
         gaps = gaps_of(texts, chosen)
         for _ in range(100):
             signs = rng.choice([-1.0, 1.0], len(pairs))

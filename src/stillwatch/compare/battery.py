@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from stillwatch.compare.canaries import Canaries, recall
 from stillwatch.compare.contrast import Contrast, contrast
 from stillwatch.compare.derivation import holm
-from stillwatch.compare.equality import N_MAX_PAIRS, contrasts, permutation_test
+from stillwatch.compare.equality import N_MAX_PAIRS, contrasts, permutation_test, read
 from stillwatch.compare.hearing import Hearing
 from stillwatch.compare.mistakes import Mistakes, shared_mistakes
 from stillwatch.compare.panel import Panel
@@ -116,7 +116,7 @@ def _figures(hearing: Hearing, teacher: str, extras: Extras, on_progress: OnProg
         teacher=teacher,
         n=hearing.n,
         families=families,
-        equality=permutation_test(contrasts(ours[:N_MAX_PAIRS], theirs[:N_MAX_PAIRS]), seed=seed),
+        equality=permutation_test(contrasts(read(ours[:N_MAX_PAIRS]), read(theirs[:N_MAX_PAIRS])), seed=seed),
         equality_e_log2=hearing.e_log2(teacher),
         equality_anytime_p=2.0 ** -hearing.best_e[teacher],
         equality_power=equality_power(

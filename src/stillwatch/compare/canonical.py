@@ -29,12 +29,11 @@ _PLAIN = str.maketrans(
         **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),
-        "\u2028": "\n",
-        "\u2029": "\n",
-        "\u0085": "\n",
     }
 )
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
+)
 _SPECIAL = re.compile(r"<\|[\w/ -]{1,40}\|>|</?s>|\[/?INST\]|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>", re.I)
 _ROLE = re.compile(r"(?:#{1,6} *|\*\*)?(?:assistant|response|answer|output|ai|bot|model)(?:\*\*)? *:(?:\*\*)?", re.I)
 
@@ -45,17 +44,19 @@ def canonical(text: str) -> str:
     >>> canonical("\n ### Response: \u201cYes\u201d,\r\n\n  she said.</s>")
     '"Yes",\nshe said.'
     """
-    before, text = "", text[: 4 * N_CHARACTERS]
+    before, text = "", text[: 2 * N_CHARACTERS]
     while text != before:
         before, text = text, _once(text)
     return text
 
 
 def _once(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
-    text = _HIDDEN.sub("", text.replace("\r\n", "\n").replace("\r", "\n").replace("\x0b", "\n").replace("\x0c", "\n"))
-    text = _SPECIAL.sub("", text)
-    text = re.sub(r"[^\S\n]+", " ", text)
-    text = re.sub(r" ?\n[ \n]*", "\n", text).strip()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
+    if _HIDDEN.search(text):
+        text = _HIDDEN.sub("", text)
+    if "<" in text or "[" in text:
+        text = _SPECIAL.sub("", text)
+    text = "\n".join(line for raw in text.splitlines() if (line := " ".join(raw.split())))
     role = _ROLE.match(text)
     return (text[role.end() :].strip() if role and role.end() < len(text) else text)[:N_CHARACTERS].strip()

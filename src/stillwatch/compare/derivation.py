@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ def nearness(
     """Weigh one view.
 
     Args:
-        likeness: (models, models, prompts), as `views.likeness` gives it, of at least two control families.
+        likeness: (models, models, prompts), as `views.likeness` gives it, of at least four control families.
         models: the names along its first two axes. families: of the controls that are unrelated to both.
     """
     at = {model: n for n, model in enumerate(models)}
@@ -85,7 +86,7 @@ def nearness(
         best=float(max(to_suspect.max(), to_teacher.max())),
         best_control=best_control,
         margin=_margin(similarity, to_suspect, to_teacher),
-        pair_margin=_largest_pair(means, groups),
+        pair_margin=_largest_pair(means, groups, models),
         rank_p=(1 + n_reaching) / (1 + len(groups)),
         permutation_p=sign_flip_p(gaps, seed=seed, n_permutations=n_permutations),
         excess=float(excess.mean()),
@@ -145,14 +146,15 @@ def _margin(similarity: float, to_one: Floats, to_other: Floats) -> float:
     return excess / spread if spread > 0 else 0.0
 
 
-def _largest_pair(means: Floats, groups: Mapping[str, list[int]]) -> float:
-    """The largest margin of one control family against another, the rest of the controls being their controls."""
-    names = list(groups)
-    if len(names) < 4:
-        return float("inf")
+def _largest_pair(means: Floats, groups: Mapping[str, list[int]], models: Sequence[str]) -> float:
+    """The largest margin of one control family against another, the rest of the controls being their controls.
+
+    Two models that each go by their own name as family are left out: nobody said that they are unrelated.
+    """
+    said = {name: len(members) > 1 or models[members[0]] != name for name, members in groups.items()}
     found = [-np.inf]
-    for i, one in enumerate(names):
-        for other in names[:i]:
+    for one, other in combinations(groups, 2):
+        if said[one] or said[other]:
             rest = {name: members for name, members in groups.items() if name not in (one, other)}
             found += [
                 _margin(float(means[a, b]), _to_families(means[a], rest), _to_families(means[b], rest))

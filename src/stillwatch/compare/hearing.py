@@ -9,7 +9,7 @@ import numpy as np
 from stillwatch.compare.betting import equality_scores, nearness_e_log2, payoffs, wealth_log2
 from stillwatch.compare.canonical import canonical
 from stillwatch.compare.derivation import N_PERMUTATIONS, Likeness, Nearness, nearness
-from stillwatch.compare.equality import N_MAX_PAIRS, contrasts
+from stillwatch.compare.equality import N_MAX_PAIRS, contrasts, read
 from stillwatch.compare.panel import Panel
 from stillwatch.compare.rules import Rules
 from stillwatch.compare.views import VIEWS, Keys, Tokens, likeness
@@ -78,10 +78,11 @@ class Hearing:
 
     def place_bets(self) -> None:
         """Let every bet run on what was heard, against each teacher."""
+        ours = read(self.texts[self.panel.suspect][:N_MAX_PAIRS])
         for teacher in self.panel.teachers:
             start = len(self.scores[teacher])
             if start < min(self.n, N_MAX_PAIRS):
-                pairs = contrasts(self.texts[self.panel.suspect][:N_MAX_PAIRS], self.texts[teacher][:N_MAX_PAIRS])
+                pairs = contrasts(ours, read(self.texts[teacher][:N_MAX_PAIRS]))
                 self.scores[teacher] = np.concatenate([self.scores[teacher], equality_scores(pairs, start=start)])
                 self.best_e[teacher] = float(max(0.0, wealth_log2(payoffs(self.scores[teacher])).max()))
             near = min(self.gap_e_log2(teacher).values(), default=0.0)

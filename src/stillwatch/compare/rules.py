@@ -15,11 +15,9 @@ DERIVED, NOT_DERIVED = "derived", "not derived"
 class Rules:
     """What must hold before a word is said; whatever misses a bar is "cannot tell"."""
 
-    alpha_different: float = 0.01
-    """Largest p of the equality test at which two models are called different."""
-
-    p_same_min: float = 0.02
-    """Smallest p of the equality test at which they may be called the same."""
+    alpha_different: float = 0.002
+    """Largest p of the equality test at which two models are called different. Strict, because two hosts of one model
+    do differ a little: one public pair reached p = .009 at 805 prompts."""
 
     power_same_min: float = 0.8
     """Share of control families that the same test must tell from the teacher before "same" means anything."""

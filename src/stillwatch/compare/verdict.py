@@ -75,7 +75,7 @@ def same_model(figures: Figures, rules: Rules, *, stop_early: bool) -> Said:
         return Said(DIFFERENT, f"the answers cannot change places: p {_p(p)}")
     fixed = figures.equality.p_value
     missing = [
-        (fixed < rules.p_same_min, f"p {_p(fixed)} is neither small enough nor large enough"),
+        (fixed <= rules.alpha_different, f"p {_p(fixed)} would tell them apart, had it not been looked at early"),
         (figures.n < rules.n_same_min, f"{figures.n} prompts, {rules.n_same_min} needed"),
         (
             figures.equality_power < rules.power_same_min,
