@@ -151,7 +151,7 @@ def verbs() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("verb", ["scan", "demo"])
+@pytest.mark.parametrize("verb", ["scan", "compare", "demo"])
 def test_option_tables_are_the_options(verb: str) -> None:
     """Each verb's page lists its options with their defaults, in the order of --help."""
     options = [
@@ -349,8 +349,9 @@ def test_scan_commands_run_as_written(command: str, place: Place, tmp_path: Path
 
 
 def test_no_other_command_is_on_a_page() -> None:
-    """What is neither a chore nor a scan is the demo, so that every command is tested somewhere."""
-    others = [line for line in commands() if not line.startswith(("make ", "./do ", "stillwatch scan "))]
+    """What is no chore, scan or comparison (tests/cli) is the demo, so that every command is tested somewhere."""
+    tested = ("make ", "./do ", "stillwatch scan ", "stillwatch compare ")
+    others = [line for line in commands() if not line.startswith(tested)]
     assert others == ["stillwatch demo"]
 
 

@@ -55,7 +55,7 @@ def test_an_unrelated_model_is_different_and_not_derived_from_anything(stop_earl
 @pytest.mark.parametrize("stop_early", [False, True])
 def test_a_student_is_different_and_derived(stop_early: bool) -> None:
     """A model that learned the teacher's answers on most prompts is another model, and derived."""
-    compared = run(student(56, TEACHER, N, share=0.8), stop_early=stop_early)
+    compared = run(student(56, TEACHER, N, share=0.5), stop_early=stop_early)
     assert words(compared) == ("different", "derived")
     assert compared.figures[0].rank_p == pytest.approx(1 / 15)
 
@@ -90,7 +90,7 @@ def test_a_copy_among_the_controls_forbids_the_word() -> None:
 @pytest.mark.parametrize("n_families", [0, 1, 3, 9])
 def test_too_few_controls_are_said_to_be_too_few(n_families: int) -> None:
     """With few or no control families both questions end in "cannot tell", unless the models plainly differ."""
-    suspect = answers("suspect", student(56, TEACHER, N, share=0.9))
+    suspect = answers("suspect", student(56, TEACHER, N, share=0.5))
     lined_up = make_panel(
         name="suspect", family="suspect", teachers=[answers("teacher", spoken(TEACHER, N))], seed=3, n_prompts=N,
         controls=controls(N, n_families=n_families), answered=suspect.outputs,
@@ -110,7 +110,7 @@ def test_a_constant_answer_is_nobodys_student() -> None:
 def test_early_stopping_asks_less() -> None:
     """Where both words are plain the battery stops before the last prompt, and asks none after."""
     asked: list[str] = []
-    suspect = answers("suspect", student(56, TEACHER, N, share=0.9))
+    suspect = answers("suspect", student(56, TEACHER, N, share=0.5))
     lined_up = panel(suspect)
 
     def ask(prompt: str) -> tuple[str, ...]:
