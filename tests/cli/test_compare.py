@@ -87,6 +87,7 @@ def test_the_commands_of_the_pages_run(command: str, here: Path, capsys: pytest.
     assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o600}
 
 
+@pytest.mark.slow
 def test_a_student_is_found_and_fails_the_build(here: Path, own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--json has the promised keys, --fail-on derived exits with 3, and the plan's receipt is in the journal."""
     done = run(
@@ -103,6 +104,7 @@ def test_a_student_is_found_and_fails_the_build(here: Path, own_home: Path, caps
     assert journal.verify(receipts=[told["plan"]["journal_receipt"]]) == 1
 
 
+@pytest.mark.slow
 def test_the_summary_shows_the_rank_before_the_permutation(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A stranger is neither; the conditional p never stands without the rank p and its bound."""
     done = run(capsys, "stranger.jsonl", "--teacher", "ours.jsonl", "--controls", *files())
@@ -112,6 +114,7 @@ def test_the_summary_shows_the_rank_before_the_permutation(here: Path, capsys: p
     assert line.index("rank p") < line.index("never below") < line.index("permutation p")
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_result(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything but the journal's receipt is the same byte for byte."""
     found = []
@@ -123,6 +126,7 @@ def test_the_same_command_gives_the_same_result(here: Path, capsys: pytest.Captu
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_an_endpoint_is_asked_little_and_goes_on_where_it_stopped(
     here: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,7 +184,7 @@ def test_a_teacher_behind_an_endpoint_is_asked_what_the_suspect_answered(
         (["suspect.jsonl", "--teacher", "ours.jsonl", "--stop", "soon"], "early or never"),
         (["suspect.jsonl", "--teacher", "ours.jsonl", "--fail-on", "x"], "derived"),
         (["suspect.jsonl", "--teacher", "ours.jsonl", "--key-env", "sk-123"], "HOST=VARIABLE"),
-        (["suspect.jsonl", "--teacher", "ours.jsonl", "--out", "controls"], "holds something else"),
+        (["suspect.jsonl", "--teacher", "ours.jsonl", "--out", "."], "holds something else"),
         (["suspect.jsonl", "--teacher", "ours.jsonl", "--canaries", "absent"], "cannot be read"),
         (["https://h.example/v1", "--teacher", "ours.jsonl"], "name of a model"),
         (["https://h.example/v1#m", "--teacher", "https://h.example/v1#n"], "no prompts to ask"),

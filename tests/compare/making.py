@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from stillwatch.suspects.answers import Answers
 
 SHARED = "the a of to in and is it that this for with on as are be can you we they from or by an at not".split()
 N_OWN = 400
+_SHARED = np.array(SHARED)
 
 
 class Model:
@@ -17,22 +19,19 @@ class Model:
 
     def __init__(self, seed: int, *, own: float = 0.5) -> None:
         rng = np.random.default_rng(seed)
-        self._words = [f"w{n}" for n in rng.integers(0, 4000, N_OWN)]
+        self._words = np.array([f"w{n}" for n in rng.integers(0, 4000, N_OWN)])
         self._openers = [" ".join(rng.choice(SHARED, 3)) for _ in range(6)]
         self._seed, self._own = seed, own
 
     def answer(self, n_prompt: int, *, draw: int = 0, noise: float = 0.2) -> str:
         """An answer to a prompt; `noise` is the share of words that differ from draw to draw."""
         fixed = np.random.default_rng([self._seed, n_prompt])
-        words = [self._openers[int(fixed.integers(len(self._openers)))]]
-        for _ in range(30):
-            own = fixed.random() < self._own
-            words.append(str(fixed.choice(self._words)) if own else str(fixed.choice(SHARED)))
+        opener = self._openers[int(fixed.integers(len(self._openers)))]
+        own = self._words[fixed.integers(N_OWN, size=30)]
+        words = np.where(fixed.random(30) < self._own, own, _SHARED[fixed.integers(len(SHARED), size=30)])
         again = np.random.default_rng([self._seed, n_prompt, draw, 7])
-        return (
-            " ".join(str(again.choice(self._words)) if again.random() < noise else word for word in words).capitalize()
-            + "."
-        )
+        words = np.where(again.random(30) < noise, self._words[again.integers(N_OWN, size=30)], words)
+        return f"{opener} {' '.join(words)}.".capitalize()
 
 
 def prompts(n: int) -> list[str]:
@@ -50,10 +49,11 @@ def answers(name: str, texts: Sequence[str], *, family: str | None = None) -> An
     )
 
 
-def spoken(seed: int, n: int, *, draw: int = 0) -> list[str]:
+@cache
+def spoken(seed: int, n: int, *, draw: int = 0) -> tuple[str, ...]:
     """The answers of the model of this seed."""
     model = Model(seed)
-    return [model.answer(at, draw=draw) for at in range(n)]
+    return tuple(model.answer(at, draw=draw) for at in range(n))
 
 
 def student(seed: int, teacher: int, n: int, *, share: float) -> list[str]:

@@ -19,15 +19,18 @@ from stillwatch.records import EVIDENCE, Evidence
 from stillwatch.suspects.answers import Answers
 from tests.compare.making import answers, controls, prompts, spoken, student
 
-N = 110
+pytestmark = pytest.mark.slow
+
+N, N_SAME = 60, 110
 TEACHER = 7
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 def panel(suspect: Answers, teachers: Sequence[Answers] = (), **options: object) -> Panel:
+    n = len(suspect.outputs)
     return make_panel(
-        name=suspect.name, family=suspect.family, teachers=teachers or [answers("teacher", spoken(TEACHER, N))],
-        controls=controls(N), answered=suspect.outputs, n_prompts=N, seed=3, **options,  # type: ignore[arg-type]
+        name=suspect.name, family=suspect.family, teachers=teachers or [answers("teacher", spoken(TEACHER, n))],
+        controls=controls(n), answered=suspect.outputs, n_prompts=N_SAME, seed=3, **options,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -62,7 +65,7 @@ def test_a_student_is_different_and_derived(stop_early: bool) -> None:
 
 def test_another_host_is_the_same_model() -> None:
     """A second draw of the teacher, with a host's white space around it, is accepted."""
-    texts = [f" \n{text}\r\n</s>" for text in spoken(TEACHER, N, draw=1)]
+    texts = [f" \n{text}\r\n</s>" for text in spoken(TEACHER, N_SAME, draw=1)]
     assert words(run(texts))[0] == "same"
 
 
@@ -144,7 +147,7 @@ def test_canaries_decide_where_likeness_cannot() -> None:
     """A stranger in style that knows the planted strings and no decoy is derived."""
     planted = [f"the {word} heron of Oslo counts" for word in ("grey", "mild", "late", "odd", "calm", "wry", "shy")]
     decoys = [text.replace("heron", "stork") for text in planted]
-    texts = spoken(55, N)
+    texts = list(spoken(55, N))
     texts[0] += " ".join(planted)
     given = Canaries(tuple(Canary(t) for t in planted) + tuple(Canary(t, False) for t in decoys), "")
     compared = run(texts, extras=Extras(canaries=given))
@@ -174,7 +177,7 @@ def test_the_plan_is_in_the_journal_without_any_text(tmp_path: Path) -> None:
 
 def test_the_result_says_what_was_asked_for(tmp_path: Path) -> None:
     """The plain result has both words, p-values with the rank's bound, power, controls and spelling; it is JSON."""
-    suspect = answers("suspect", student(56, TEACHER, N, share=0.8))
+    suspect = answers("suspect", student(56, TEACHER, N, share=0.5))
     lined_up = panel(suspect, before=answers("before", spoken(56, N)))
     expected = dict.fromkeys(prompts(N), "42")
     compared = compare(
