@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,8 @@ from stillwatch.redact import plain_text
 if TYPE_CHECKING:
     from stillwatch.compare.battery import Ask
     from stillwatch.compare.lineup import Wanted
-    from stillwatch.suspects.answers import Place
+    from stillwatch.journal import Journal
+    from stillwatch.suspects.answers import Answers, Place
     from stillwatch.suspects.endpoint import Asking, Endpoint
 
 MANY = ("--teacher", "--controls", "--students")
@@ -115,29 +117,47 @@ def compare(
       stillwatch compare all.parquet#suspect --teacher all.parquet#ours --controls acme=all.parquet#acme-1 --json
       stillwatch compare https://host/v1#model --key-env host=THEIR_KEY --teacher ours.jsonl --controls controls/*
     """
-    if fail_on not in (None, "derived"):
-        raise SettingsError("--fail-on knows one word", got=repr(fail_on), expected="derived")
-    if stop not in (None, "early", "never"):
-        raise SettingsError("--stop knows two words", got=repr(stop), expected="early or never")
+    _one_of("--fail-on", fail_on, "derived")
+    _one_of("--stop", stop, "early", "never")
     from stillwatch.compare.lineup import Wanted
     from stillwatch.suspects.endpoint import Asking
 
+    wanted = Wanted(suspect=suspect, teachers=teacher, controls=controls or [], students=students or [], before=before)
+    asking = Asking(requests_per_s=rate, max_tokens=max_tokens, temperature=temperature)
     result = run_compare(
-        Wanted(suspect=suspect, teachers=teacher, controls=controls or [], students=students or [], before=before),
-        canaries=canaries, expected=expected, n_prompts=prompts, seed=seed, stop=stop, out=out, answers=answers,
-        keys=_keys(key_env or []),
-        asking=Asking(requests_per_s=rate, max_tokens=max_tokens, temperature=temperature),
+        wanted, canaries=canaries, expected=expected, n_prompts=prompts, seed=seed, stop=stop, out=out,
+        asked=Asked(answers, keys=_keys(key_env or []), asking=asking),
     )  # fmt: skip
-    if json_:
-        typer.echo(json.dumps(result, indent=2, sort_keys=True))
-    else:
-        from stillwatch.dossier.comparison import PAGE
-
-        for line in summary(result):
-            typer.echo(plain_text(line))
-        typer.echo(plain_text(f"Page  {out / PAGE}"))
+    report(result, out, as_json=json_)
     if fail_on and any(one["derived"] == "derived" for one in result["teachers"]):
         raise typer.Exit(FOUND)
+
+
+class Asked:
+    """The endpoints of one run: where their replies are kept, where their keys are, how they are asked."""
+
+    def __init__(self, answers: Path, *, keys: dict[str, str], asking: Asking) -> None:
+        self.answers, self._keys, self._asking = answers, keys, asking
+
+    def open(self, place: Place) -> Endpoint:
+        """The endpoint at a place."""
+        from stillwatch.suspects.archive import Archive
+        from stillwatch.suspects.endpoint import Endpoint, key_for
+
+        options = self._asking.options()
+        archive = Archive(self.answers, address=place.where, model=place.model or "", options=options)
+        key = key_for(place, self._keys, os.environ)
+        return Endpoint(place, key=key, archive=archive, asking=self._asking, clock=SystemClock())
+
+    def collect(self, place: Place, prompts: Sequence[str], *, journal: Journal) -> Answers:
+        """Ask a teacher or a control, after registering what it will be asked."""
+        from stillwatch.compare.plan import plan_of_asking, register
+        from stillwatch.suspects.endpoint import collect
+
+        endpoint = self.open(place)
+        plan = plan_of_asking(place.where, place.model or "", prompts, self._asking.options())
+        register(plan, journal, now=datetime.now(UTC))
+        return collect(endpoint, place, prompts)
 
 
 def run_compare(
@@ -149,9 +169,7 @@ def run_compare(
     seed: int,
     stop: str | None,
     out: Path,
-    answers: Path,
-    keys: dict[str, str],
-    asking: Asking,
+    asked: Asked,
 ) -> dict[str, Any]:
     """Line up, register, ask, weigh and write; the result as plain values."""
     # Imported here so that --help answers at once.
@@ -159,35 +177,21 @@ def run_compare(
     from stillwatch.compare.battery import compare as run_battery
     from stillwatch.compare.canaries import read_canaries
     from stillwatch.compare.lineup import line_up, read_expected
-    from stillwatch.compare.plan import make_plan, plan_of_asking, register
+    from stillwatch.compare.plan import make_plan, register
     from stillwatch.compare.result import as_plain, evidence
     from stillwatch.compare.rules import Rules
     from stillwatch.dossier.comparison import check_folder, write_comparison
     from stillwatch.journal import Journal
     from stillwatch.keys import state_home
-    from stillwatch.suspects.answers import Answers
-    from stillwatch.suspects.endpoint import collect as collect_from
 
     check_folder(out)
     rules, journal = Rules(), Journal(state_home(os.environ) / JOURNAL)
     planted = read_canaries(canaries) if canaries else None
     right, right_sha256 = read_expected(expected) if expected else (None, None)
-
-    def collect(place: Place, asked: Sequence[str]) -> Answers:
-        assert place.model is not None
-        plan = plan_of_asking(place.where, place.model, asked, asking.options())
-        endpoint = _endpoint(place, keys=keys, answers=answers, asking=asking)
-        register(plan, journal, now=datetime.now(UTC))
-        return collect_from(endpoint, place, asked)
-
-    with _kept(answers), _progress() as on_progress:
-        lineup = line_up(wanted, collect=collect, n_prompts=n_prompts, seed=seed)
+    with _kept(asked.answers), _progress() as on_progress:
+        lineup = line_up(wanted, collect=partial(asked.collect, journal=journal), n_prompts=n_prompts, seed=seed)
         stop_early = stop == "early" or (stop is None and lineup.answers is None)
-        ask: Ask = (
-            lineup.answers.outputs.get
-            if lineup.answers
-            else _endpoint(lineup.suspect, keys=keys, answers=answers, asking=asking).ask
-        )
+        ask: Ask = lineup.answers.outputs.get if lineup.answers else asked.open(lineup.suspect).ask
         plan = make_plan(
             lineup.panel, sources=lineup.sources, rules=rules, seed=seed, stop_early=stop_early,
             canaries_sha256=planted.sha256 if planted else None, expected_sha256=right_sha256,
@@ -202,12 +206,21 @@ def run_compare(
     return result
 
 
-def _endpoint(place: Place, *, keys: dict[str, str], answers: Path, asking: Asking) -> Endpoint:
-    from stillwatch.suspects.archive import Archive
-    from stillwatch.suspects.endpoint import Endpoint, key_for
+def report(result: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
+    """Say what was found: lines for a person, or JSON for a program."""
+    from stillwatch.dossier.comparison import PAGE
 
-    archive = Archive(answers, address=place.where, model=place.model or "", options=asking.options())
-    return Endpoint(place, key=key_for(place, keys, os.environ), archive=archive, asking=asking, clock=SystemClock())
+    if as_json:
+        typer.echo(json.dumps(result, indent=2, sort_keys=True))
+        return
+    for line in summary(result):
+        typer.echo(plain_text(line))
+    typer.echo(plain_text(f"Page  {out / PAGE}"))
+
+
+def _one_of(option: str, word: str | None, *known: str) -> None:
+    if word is not None and word not in known:
+        raise SettingsError(f"{option} does not know this word", got=repr(word), expected=" or ".join(known))
 
 
 def _keys(pairs: Sequence[str]) -> dict[str, str]:
@@ -215,7 +228,7 @@ def _keys(pairs: Sequence[str]) -> dict[str, str]:
     found = {}
     for pair in pairs:
         host, equals, variable = pair.partition("=")
-        if not (equals and host and variable.isidentifier()):
+        if not (equals and host and variable.isidentifier() and variable == variable.upper()):
             raise SettingsError(
                 "--key-env is not understood", expected="HOST=VARIABLE, as in api.example.org=THEIR_KEY"
             )

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
 N_PERMUTATIONS = 9999
-N_MAX_PAIRS = 400
+N_MAX_PAIRS = 200
 """Pairs that are compared at most: cost grows with their square, and beyond this even two hosts of one model differ."""
 
 N_CHARACTERS = 200

@@ -95,4 +95,5 @@ def _to_ask(files: Sequence[Answers], n_prompts: int, seed: int) -> list[str]:
             "there are no prompts to ask", do="Name a teacher or a control as a file; its prompts are the ones asked."
         )
     common = sorted(set.intersection(*(set(one.outputs) for one in files)))
-    return [common[at] for at in np.random.default_rng(seed).permutation(len(common))[:n_prompts]]
+    rng = np.random.default_rng(seed)
+    return [common[at] for at in rng.permutation(len(common))[:n_prompts]]

@@ -99,7 +99,8 @@ def make_panel(
         else:
             kept.append(control)
     common = [prompt for prompt in common if all(prompt in control.outputs for control in kept)]
-    order = np.random.default_rng(seed).permutation(len(common))[:n_prompts]
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(common))[:n_prompts]
     labels = _labels(name, [*teachers, *kept, *students, *([before] if before else [])])
     told = {label: one for label, one in labels.items() if one is not None}
     prompts, texts = _spoken([common[at] for at in order], told, teachers)

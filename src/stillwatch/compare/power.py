@@ -56,7 +56,8 @@ def derivation_power(
     at = {model: n for n, model in enumerate(models)}
     t = at[teacher]
     n_prompts = next(iter(views.values())).shape[2]
-    draws = np.random.default_rng(seed).random((len(families), n_prompts))
+    rng = np.random.default_rng(seed)
+    draws = rng.random((len(families), n_prompts))
     found = dict.fromkeys(SHARES, 0)
     for draw, (control, family) in zip(draws, sorted(families.items()), strict=True):
         rest = {model: other for model, other in families.items() if other != family}
