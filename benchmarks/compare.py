@@ -20,7 +20,7 @@ from scipy.stats import beta, kstest
 
 from stillwatch.compare.battery import Compared, compare
 from stillwatch.compare.betting import equality_scores, payoffs, wealth_log2
-from stillwatch.compare.derivation import holm, sign_flip_p
+from stillwatch.compare.derivation import Nearness, nearness, sign_flip_p
 from stillwatch.compare.equality import Equality, Floats, contrasts, permutation_test, read
 from stillwatch.compare.hearing import Hearing
 from stillwatch.compare.panel import Panel, make_panel
@@ -168,7 +168,12 @@ def unrelated(models: Models) -> Iterator[str]:
     """Question B with each unrelated model as the suspect, against teachers and against other controls as teachers."""
     yield UNRELATED
     for n in (50, N_FEW, N_ALL):
-        found = [pair for suspect in FAMILY for pair in likeness_only(models, suspect, n=n)]
+        # Weights and likeness are those of all models together; the constant one only asks.
+        hearing = Hearing(models.panel("NullModel", TEACHERS, n=n), RULES, SEED)
+        for at, prompt in enumerate(hearing.panel.prompts):
+            hearing.hear(at, models.by_name["NullModel"].outputs[prompt])
+        hearing.weigh_likeness()
+        found = [pair for suspect in FAMILY for pair in weighed(hearing, suspect)]
         for against, named in (("named teachers", True), ("unrelated models", False)):
             chosen = [(word, one) for suspect, word, one in found if (one.teacher in TEACHERS) is named]
             n_called = sum(word == DERIVED for word, _ in chosen)
@@ -185,30 +190,40 @@ def unrelated(models: Models) -> Iterator[str]:
     yield ""
 
 
-def likeness_only(models: Models, suspect: str, *, n: int) -> list[tuple[str, str, Figures]]:
-    """Suspect, word and figures of question B for every teacher, without question A, which takes most of the time.
+def weighed(hearing: Hearing, suspect: str) -> Iterator[tuple[str, str, Figures]]:
+    """Suspect, word and figures of question B for every teacher.
 
-    Holm is over the named teachers; an unrelated model in a teacher's place is taken as if it were the only one.
+    Permutations, which take most of the time, are left at one where the margin already forbids the word, so that no
+    "derived" is missed; Holm counts every named teacher.
     """
-    one = models.by_name[suspect]
-    panel = models.panel(suspect, TEACHERS, n=n)
-    hearing = Hearing(panel, RULES, SEED)
-    for at, prompt in enumerate(panel.prompts):
-        hearing.hear(at, one.outputs[prompt])
-    hearing.weigh_likeness()
-    others = [name for name in panel.controls if FAMILY[name] != FAMILY[suspect]]
-    found = [
-        Figures(
-            teacher=teacher, n=hearing.n, families=panel.unrelated(teacher), equality=Equality(0.0, 1.0, 0),
-            equality_e_log2=0.0, equality_anytime_p=1.0, equality_power=0.0,
-            nearness=hearing.near(teacher, n_permutations=9999 if teacher in TEACHERS else 1999),
-        )
-        for teacher in (*TEACHERS, *others)
-    ]  # fmt: skip
-    adjusted = holm([one.permutation_p for one in found[: len(TEACHERS)]])
-    adjusted += [one.permutation_p for one in found[len(TEACHERS) :]]
-    figures = [replace(one, holm_p=p) for one, p in zip(found, adjusted, strict=True)]
-    return [(suspect, derived(one, RULES, stop_early=False).word, one) for one in figures]
+    for teacher in (*TEACHERS, *(name for name in FAMILY if FAMILY[name] != FAMILY[suspect])):
+        kin = (FAMILY[suspect], FAMILY.get(teacher))
+        families = {name: family for name, family in FAMILY.items() if family not in kin}
+
+        def near(teacher: str = teacher, families: dict[str, str] = families, n: int = 1) -> list[Nearness]:
+            return [
+                nearness(
+                    x,
+                    hearing.models,
+                    families,
+                    suspect=suspect,
+                    teacher=teacher,
+                    view=view,
+                    seed=SEED,
+                    n_permutations=n,
+                )
+                for view, x in hearing.views.items()
+            ]
+
+        views = near()
+        if min(view.margin for view in views) >= RULES.margin_derived_min:
+            views = near(n=9999)
+        one = Figures(
+            teacher=teacher, n=hearing.n, families=families, equality=Equality(0.0, 1.0, 0), equality_e_log2=0.0,
+            equality_anytime_p=1.0, equality_power=0.0, nearness=views,
+        )  # fmt: skip
+        holm_p = min(1.0, one.permutation_p * (len(TEACHERS) if teacher in TEACHERS else 1))
+        yield suspect, derived(replace(one, holm_p=holm_p), RULES, stop_early=False).word, one
 
 
 COLUMNS = (
