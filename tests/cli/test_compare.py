@@ -110,8 +110,10 @@ def test_the_summary_shows_the_rank_before_the_permutation(here: Path, capsys: p
     done = run(capsys, "stranger.jsonl", "--teacher", "ours.jsonl", "--controls", *files())
     assert done.code == 0, done.err
     assert "whether it learned from it cannot be told" in done.out
-    line = next(line for line in done.out.splitlines() if "permutation p" in line)
-    assert line.index("rank p") < line.index("never below") < line.index("permutation p")
+    lines = [line for line in done.out.splitlines() if "permutation p" in line]
+    assert lines
+    assert all(line.index("rank p") < line.index("permutation p") for line in lines)
+    assert "never below" in lines[-1]
 
 
 @pytest.mark.slow

@@ -99,6 +99,7 @@ def derived(figures: Figures, rules: Rules, *, stop_early: bool) -> Said:
     if not figures.nearness:
         return Said(CANNOT_TELL, f"{figures.n_families} unrelated control families, {rules.n_families_min} needed")
     p = figures.nearness_anytime_p if stop_early else figures.holm_p
+    both = f"rank p {_p(figures.rank_p)}, permutation p {_p(p)} conditional on the controls"
     missing = [
         (figures.n_families < rules.n_families_min, f"{figures.n_families} families, {rules.n_families_min} needed"),
         (figures.n < rules.n_derived_min, f"{figures.n} prompts, {rules.n_derived_min} needed"),
@@ -107,7 +108,7 @@ def derived(figures: Figures, rules: Rules, *, stop_early: bool) -> Said:
             figures.rank_p > 1 / (1 + figures.n_families) + 1e-12,
             "an unrelated control is as near to the suspect or to the teacher",
         ),
-        (p > rules.alpha_derived, f"permutation p {_p(p)} conditional on the controls, {rules.alpha_derived:g} needed"),
+        (p > rules.alpha_derived, f"{both}, {rules.alpha_derived:g} needed"),
         (
             figures.margin < rules.margin_derived_min,
             f"margin {figures.margin:.1f} over the best unrelated control, {rules.margin_derived_min:g} needed",
@@ -119,7 +120,7 @@ def derived(figures: Figures, rules: Rules, *, stop_early: bool) -> Said:
     ]
     short = [why for misses, why in missing if misses]
     if not short:
-        return Said(DERIVED, f"margin {figures.margin:.1f} over the best unrelated control in both views, p {_p(p)}")
+        return Said(DERIVED, f"margin {figures.margin:.1f} over the best unrelated control in both views; {both}")
     if _would_have_been_seen(figures, rules) and max(one.margin for one in figures.nearness) < 0:
         return Said(
             NOT_DERIVED,
