@@ -157,7 +157,7 @@ def equality_of_all(models: Models) -> Iterator[str]:
 
 UNRELATED = """## B. Derived? Unrelated suspects
 
-Each unrelated model in turn is the suspect, against each of the named teachers (Holm over them), and against each
+Each unrelated model in turn is the suspect, against each of the seven named teachers (p times seven), and against each
 unrelated model of another family in the teacher's place. All unrelated families but theirs are the controls.
 
 | prompts | against | called derived | largest margin | rank p at its bound |
@@ -194,7 +194,7 @@ def weighed(hearing: Hearing, suspect: str) -> Iterator[tuple[str, str, Figures]
     """Suspect, word and figures of question B for every teacher.
 
     Permutations, which take most of the time, are left at one where the margin already forbids the word, so that no
-    "derived" is missed; Holm counts every named teacher.
+    "derived" is missed; p is taken times the number of named teachers, which is no less than Holm.
     """
     for teacher in (*TEACHERS, *(name for name in FAMILY if FAMILY[name] != FAMILY[suspect])):
         kin = (FAMILY[suspect], FAMILY.get(teacher))
@@ -222,8 +222,8 @@ def weighed(hearing: Hearing, suspect: str) -> Iterator[tuple[str, str, Figures]
             teacher=teacher, n=hearing.n, families=families, equality=Equality(0.0, 1.0, 0), equality_e_log2=0.0,
             equality_anytime_p=1.0, equality_power=0.0, nearness=views,
         )  # fmt: skip
-        holm_p = min(1.0, one.permutation_p * (len(TEACHERS) if teacher in TEACHERS else 1))
-        yield suspect, derived(replace(one, holm_p=holm_p), RULES, stop_early=False).word, one
+        adjusted = min(1.0, one.permutation_p * (len(TEACHERS) if teacher in TEACHERS else 1))
+        yield suspect, derived(replace(one, holm_p=adjusted), RULES, stop_early=False).word, one
 
 
 COLUMNS = (

@@ -32,7 +32,7 @@ class Rules:
     """Largest permutation p, after Holm over teachers, for "derived"."""
 
     margin_derived_min: float = 4.0
-    """Smallest margin, in both views. Unrelated public models reached 1.7 at 805 prompts and 2.8 at 100."""
+    """Smallest margin, in both views. Unrelated public models reached 1.6 (benchmarks/compare.md)."""
 
     n_families_min: int = 10
     """Fewest unrelated control families: with fewer the spread among them is a guess."""
