@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     """Run each benchmark in a process of its own, so that peak memory is its own."""
-    for name in ("practice", "speed", "marks", "audit"):
+    for name in ("practice", "speed", "marks", "audit", "compare"):
         subprocess.run([sys.executable, HERE / f"{name}.py", "--write", HERE / f"{name}.md"], check=True)
 
 

@@ -170,7 +170,7 @@ def verbs() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("verb", ["scan", "import", "doctor", "receive", "demo", "simulate"])
+@pytest.mark.parametrize("verb", ["scan", "import", "doctor", "receive", "compare", "demo", "simulate"])
 def test_option_tables_are_the_options(verb: str) -> None:
     """Each verb's page lists its options with their defaults, in the order of --help."""
     options = [
@@ -385,7 +385,7 @@ def test_quick_commands_run_as_written(command: str, place: Place, tmp_path: Pat
 
 def test_no_other_command_is_on_a_page() -> None:
     """What is neither a chore nor one of these is the demo, so that every command is tested somewhere."""
-    elsewhere = tuple(f"stillwatch {verb} " for verb in ("scan", "simulate", "audit", "registry", "canary"))
+    elsewhere = tuple(f"stillwatch {verb} " for verb in ("scan", "simulate", "audit", "registry", "canary", "compare"))
     others = [line for line in commands() if not line.startswith(("make ", "./do ", *elsewhere, *QUICK))]
     assert others == ["stillwatch demo"]
 

@@ -15,7 +15,7 @@ FLOORS = {
     "kernels": 1,
     **dict.fromkeys("ingest engine suspects".split(), 2),
     **dict.fromkeys("detect watermark receive".split(), 3),
-    **dict.fromkeys("evidence audit".split(), 4),
+    **dict.fromkeys("evidence audit compare".split(), 4),
     "policy": 5,
     **dict.fromkeys("dossier sharing".split(), 6),
     **dict.fromkeys("pipeline gate console".split(), 7),

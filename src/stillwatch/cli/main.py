@@ -77,6 +77,7 @@ def _mute() -> None:
 def _register() -> None:
     from stillwatch.cli import canary, mark, registry
     from stillwatch.cli.audit import audit
+    from stillwatch.cli.compare import ManyValued, compare
     from stillwatch.cli.demo import demo
     from stillwatch.cli.doctor import doctor
     from stillwatch.cli.import_ import import_
@@ -87,6 +88,7 @@ def _register() -> None:
     verbs: tuple[Callable[..., None], ...] = (scan, import_, doctor, receive, audit, demo, simulate)
     for verb in verbs:
         app.command(verb.__name__.rstrip("_"))(_in_our_words()(verb))
+    app.command(cls=ManyValued)(_in_our_words()(compare))
     for room in (mark, registry, canary):
         group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
         for verb in room.VERBS:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from stillwatch.audit.audit import Audit, counted
 from stillwatch.audit.findings import Finding
-from stillwatch.dossier.report import _environment, _policy, _style
+from stillwatch.dossier.report import environment, policy, style
 from stillwatch.dossier.svg import box, picture, rule, text
 from stillwatch.errors import FindingsError
 
@@ -51,11 +51,11 @@ def render_audit(audit: Audit) -> str:
     found = [one for one in audit.findings if one.verdict == "finding"]
     leads = [one for one in audit.findings if one.verdict == "lead"]
     page = (
-        _environment()
+        environment()
         .get_template("audit.html")
         .render(
-            policy=_policy(),
-            style=Markup(_style()),  # noqa: S704 - our own stylesheet
+            policy=policy(),
+            style=Markup(style()),  # noqa: S704 - our own stylesheet
             audit=audit,
             verdict=headline(len(found), len(leads)),
             groups=[(CHECKS[check], [one for one in audit.findings if one.check == check]) for check in CHECKS],

@@ -52,11 +52,11 @@ def render_report(findings: Findings) -> str:
     """
     says, extent = verdict(findings)
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
-            policy=_policy(),
-            style=Markup(_style()),  # noqa: S704 - our own stylesheet
+            policy=policy(),
+            style=Markup(style()),  # noqa: S704 - our own stylesheet
             verdict=says,
             extent=extent,
             scan=provenance_of(findings),
@@ -71,7 +71,7 @@ def render_report(findings: Findings) -> str:
 
 def _sections(cases: list[Case]) -> list[Markup]:
     """The sections of as many campaigns as the page can carry, and at least one."""
-    template = _environment().get_template("case.html")
+    template = environment().get_template("case.html")
     sections: list[Markup] = []
     n_bytes = 0
     for case in cases:
@@ -96,8 +96,8 @@ def _pictures(case: Case) -> dict[str, Markup]:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    made = Environment(
         loader=PackageLoader("stillwatch.dossier"),
         autoescape=True,
         finalize=_printed,
@@ -105,8 +105,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, limits=LIMITS)
-    return environment
+    made.globals.update(words=words, limits=LIMITS)
+    return made
 
 
 def _printed(value: object) -> object:
@@ -115,11 +115,13 @@ def _printed(value: object) -> object:
 
 
 @cache
-def _style() -> str:
+def style() -> str:
+    """The stylesheet of every page."""
     folder = files("stillwatch.dossier") / "templates"
     return "".join((folder / name).read_text("utf-8") for name in ("report.css", "pictures.css"))
 
 
-def _policy() -> str:
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+def policy() -> str:
+    """The content policy of every page: nothing but its own stylesheet, by hash."""
+    digest = base64.b64encode(hashlib.sha256(style().encode()).digest()).decode()
     return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

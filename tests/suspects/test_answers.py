@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from stillwatch.errors import InputError
+from stillwatch.suspects.answers import Files, parse_place, read_answers
+
+ROWS = [
+    {"model": "m", "family": "f", "prompt": "p", "output": "one"},
+    {"model": "m", "prompt": "p", "output": "two"},
+    {"model": "n", "prompt": "p", "output": "three"},
+    {"model": "n", "prompt": "q", "output": None},
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+def test_every_kind_of_file_holds_the_same(name: str, tmp_path: Path) -> None:
+    """Models, families, several answers to a prompt, and rows without text, from each kind of file."""
+    path = tmp_path / name
+    lines = "\n".join(map(json.dumps, ROWS)).encode()
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        packed = {".gz": gzip.compress(lines), ".zst": zstandard.compress(lines)}
+        path.write_bytes(packed.get(path.suffix, lines))
+    m, n = read_answers(path)
+    assert (m.name, m.family, m.outputs) == ("m", "f", {"p": ("one", "two")})
+    assert (n.name, n.family, n.outputs) == ("n", "n", {"p": ("three",)})
+    assert n.rejects == 1
+
+
+def test_places(tmp_path: Path) -> None:
+    """Family, file and model are told apart; a path that exists is taken as it stands, whatever is in its name."""
+    assert [getattr(parse_place("a=b.parquet#c"), name) for name in ("family", "where", "model")] == [
+        "a",
+        "b.parquet",
+        "c",
+    ]
+    one = parse_place("us=https://host/v1?x=1#m#1")
+    assert (one.family, one.where, one.model, one.is_endpoint) == ("us", "https://host/v1?x=1#m", "1", True)
+    odd = tmp_path / "a=b#c.jsonl"
+    odd.write_text('{"prompt": "p", "output": "x"}')
+    assert parse_place(str(odd)).where == str(odd)
+    assert Files().one(parse_place(f"{odd}")).outputs == {"p": ("x",)}
+    with pytest.raises(InputError, match="name of a model"):
+        parse_place("https://host/v1")
+
+
+def test_one_model_must_be_named_where_there_are_several(tmp_path: Path) -> None:
+    """The error says how to name one; a model that is not there is an error that lists those that are."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS)))
+    files = Files()
+    with pytest.raises(InputError, match=r"holds 2 models.*a\.jsonl#m"):
+        files.one(parse_place(str(path)))
+    assert files.one(parse_place(f"kin={path}#n")).family == "kin"
+    with pytest.raises(InputError, match="no model 'x'; got m, n"):
+        files.several(parse_place(f"{path}#x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", b"", "holds no answers"),
+        ("a.jsonl", b"{", "line 1 is not JSON"),
+        ("a.jsonl", b"[1]", "line 1 is not an object"),
+        ("a.jsonl", b'{"question": "x"}', "lacks a column; got question; expected prompt and output"),
+        ("a.jsonl", b'{"prompt": 1, "output": 2}', "holds no answers"),
+        ("a.jsonl.gz", b"nope", "cannot be unpacked"),
+        ("a.jsonl.zst", b"nope", "cannot be unpacked"),
+        ("a.parquet", b"nope", "is not Parquet"),
+        ("a.txt", b"hello", "is of no known kind"),
+    ],
+)
+def test_bad_files_are_one_line(name: str, content: bytes, says: str, tmp_path: Path) -> None:
+    """Whatever a file holds, the error names it and what was expected."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        read_answers(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_answers(tmp_path / "absent.jsonl")
