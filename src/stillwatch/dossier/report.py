@@ -97,6 +97,7 @@ def _pictures(case: Case) -> dict[str, Markup]:
 
 @cache
 def environment() -> Environment:
+    """The template engine of every page: everything escaped, nothing undefined."""
     made = Environment(
         loader=PackageLoader("stillwatch.dossier"),
         autoescape=True,
