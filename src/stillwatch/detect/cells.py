@@ -46,30 +46,45 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Meetings:
-    """All pairs of hubs of two families that share a unit: which they are, how often they meet and ought to."""
+    """The hubs of two families that share a unit, counted once for all the sets of hubs that form groups.
 
-    a: Ints
-    b: Ints
+    Attributes:
+        hubs: the hubs of either family. carried: (units, hubs of a family) ones. cohort: (units,).
+        by_cohort: (cohorts, hubs of a family) units that carry each hub. at: which two hubs meet. observed: how often.
+    """
+
+    hubs: tuple[Ints, Ints]
+    carried: tuple[csr_matrix, csr_matrix]
+    cohort: Ints
+    by_cohort: tuple[Ints, Ints]
+    at: tuple[Ints, Ints]
     observed: Ints
-    expected: Floats
 
     def standing_out(self, within: Mask, *, n_min: int) -> Cells:
         """The cells among the hubs `within`: met by `n_min` units or more, and kept by Benjamini & Hochberg (1995).
 
-        A campaign of many templates and many networks makes many cells, each weak; so no fixed bar would do.
+        A campaign of many templates and many networks makes many cells, each weak; so no fixed bar would do. The
+        expectation is that of a configuration model per cohort (Chung & Lu 2002), n_a n_b sum(d d') / (sum d sum d');
+        hubs that are not `within` count in no degree, so that what tests a group has no part in forming it.
         """
-        both = within[self.a] & within[self.b]
-        at = np.flatnonzero(both & (self.observed >= n_min))
-        observed, expected = self.observed[at], self.expected[at]
+        inside = [within[hubs] for hubs in self.hubs]
+        both = inside[0][self.at[0]] & inside[1][self.at[1]]
+        met = np.flatnonzero(both & (self.observed >= n_min))
+        a, b, observed = self.at[0][met], self.at[1][met], self.observed[met]
+        degree = [carried @ some.astype(np.float64) for carried, some in zip(self.carried, inside, strict=True)]
+        sums = [np.bincount(self.cohort, one) for one in degree]
+        rate = np.bincount(self.cohort, degree[0] * degree[1]) / np.maximum(sums[0] * sums[1], 1.0)
+        expected = np.zeros(len(met))
+        for level, here in enumerate(rate):
+            expected += here * (self.by_cohort[0][level, a] * self.by_cohort[1][level, b])
         bits = surplus_bits(observed, expected)
         ok = stands_out(bits, int(np.count_nonzero(both)))
-        return Cells(self.a[at[ok]], self.b[at[ok]], observed[ok], expected[ok], bits[ok])
+        return Cells(self.hubs[0][a[ok]], self.hubs[1][b[ok]], observed[ok], expected[ok], bits[ok])
 
 
 def find_meetings(traits: Traits, *, n_min: int) -> list[Meetings]:
     """Count how often the hubs that form groups meet, for each two families.
 
-    The expectation is that of a configuration model per cohort (Chung & Lu 2002): n_a n_b sum(d d') / (sum d sum d').
     Between two families paying units are counted, so that one organisation's accounts count once; where payment
     itself is one of the two, accounts are.
 
@@ -79,13 +94,15 @@ def find_meetings(traits: Traits, *, n_min: int) -> list[Meetings]:
     Cost: linear in account-hub edges times the hubs one account carries (bounded by `HUBS_PER_ACCOUNT`).
     """
     found = []
-    for first, second in combinations(FORMING_FAMILIES, 2):
-        who = traits.incidence(first)
-        sides = []
-        for family in (first, second):
-            hubs = np.flatnonzero(traits.forming & traits.of_family(family) & (who.carriers.sum(axis=1) >= n_min))
-            sides.append((hubs, who.carried[:, hubs]))
-        found.append(_meetings_between(sides[0], sides[1], who.cohort))
+    for families in combinations(FORMING_FAMILIES, 2):
+        who = traits.incidence(families[0])
+        enough = traits.forming & (who.carriers.sum(axis=1) >= n_min)
+        left, right = (np.flatnonzero(enough & traits.of_family(family)) for family in families)
+        a, b = who.carried[:, left], who.carried[:, right]
+        met = (a.T @ b).tocoo()
+        by_cohort = (who.carriers[left].T, who.carriers[right].T)
+        observed = met.data.astype(np.int64)
+        found.append(Meetings((left, right), (a, b), who.cohort, by_cohort, (met.row, met.col), observed))
     return found
 
 
@@ -95,22 +112,6 @@ def find_cells(meetings: list[Meetings], *, within: Mask, n_min: int) -> Cells:
     cells = Cells(*(np.concatenate([getattr(one, name) for one in found]) for name in Cells.__slots__))
     strongest = np.sort(np.lexsort((cells.b, cells.a, -cells.bits))[:MOST_CELLS])
     return Cells(*(getattr(cells, name)[strongest] for name in Cells.__slots__))
-
-
-def _meetings_between(left: tuple[Ints, csr_matrix], right: tuple[Ints, csr_matrix], cohort: Ints) -> Meetings:
-    (hubs_a, a), (hubs_b, b) = left, right
-    met = (a.T @ b).tocoo()
-    row, column = met.row, met.col
-    expected = np.zeros(len(row))
-    for level in range(int(cohort.max(initial=-1)) + 1):
-        inside = cohort == level
-        part_a, part_b = a[inside], b[inside]
-        degree_a, degree_b = (np.asarray(part.sum(axis=1)).ravel() for part in (part_a, part_b))
-        total = float(degree_a.sum()) * float(degree_b.sum())
-        if total:
-            n_a, n_b = (np.asarray(part.sum(axis=0)).ravel() for part in (part_a, part_b))
-            expected += n_a[row] * n_b[column] * (float(degree_a @ degree_b) / total)
-    return Meetings(hubs_a[row], hubs_b[column], met.data.astype(np.int64), expected)
 
 
 def stands_out(bits: Floats, n_looked_at: int) -> Mask:
