@@ -97,7 +97,12 @@ def activities(ruled: Sequence[Ruled], days: pa.Table) -> dict[str, Activity]:
     Args:
         days: columns `account`, `day`, `n` of `days.DAYS`, for the cores of all groups.
     """
-    return {one.campaign_id: _activity(one, days) for one in ruled}
+    if not ruled:
+        return {}
+    population = ruled[0].weighed.subject.population
+    rhythm = population.profiles.column("rhythm").combine_chunks().flatten().to_numpy().reshape(len(population), -1)
+    whole = rhythm.sum(axis=0, dtype=np.int64)
+    return {one.campaign_id: _activity(one, days, rhythm[one.core].sum(axis=0, dtype=np.int64), whole) for one in ruled}
 
 
 def _table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -246,21 +251,18 @@ def _explanation_rows(one: Ruled) -> Iterable[dict[str, Any]]:
         }
 
 
-def _activity(one: Ruled, days: pa.Table) -> Activity:
+def _activity(one: Ruled, days: pa.Table, hours: Ints, hours_of_all: Ints) -> Activity:
     population, traits = one.weighed.subject.population, one.weighed.subject.traits
     accounts = np.sort(population.profiles.column("account").to_numpy()[one.core])
     mine = np.isin(days.column("account").to_numpy(), accounts)
     day, n = days.column("day").to_numpy()[mine], days.column("n").to_numpy()[mine]
     seen, at = np.unique(day, return_inverse=True)
-    rhythm = population.profiles.column("rhythm").combine_chunks().flatten().to_numpy().reshape(len(population), -1)
-    outside = np.ones(len(population), bool)
-    outside[one.core] = False
-    background = rhythm[outside].sum(axis=0, dtype=np.float64)
+    background = (hours_of_all - hours).astype(np.float64)
     return Activity(
         days=[date(1970, 1, 1) + timedelta(days=int(value)) for value in seen],
         exchanges_per_day=np.bincount(at, n, minlength=len(seen)).astype(np.int64).tolist(),
         accounts_per_day=np.bincount(at, minlength=len(seen)).tolist(),
-        hour_of_week=rhythm[one.core].sum(axis=0, dtype=np.int64).tolist(),
+        hour_of_week=hours.tolist(),
         background_hour_of_week=(background / max(background.sum(), 1.0)).tolist(),
         edges=_edges(population, traits, one),
     )
