@@ -185,9 +185,7 @@ def test_a_long_text_in_a_dictionary_beside_columns_that_fill_the_file(
     assert n_rows == n
 
 
-def test_memory_that_is_not_there_is_no_damage(
-    parquet: Path, reading: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_is_not_there_is_no_damage(parquet: Path, reading: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that does not fit into memory is told as that, and not called damaged."""
 
     def spent(*_: Any, **__: Any) -> Any:

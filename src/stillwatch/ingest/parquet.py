@@ -119,9 +119,7 @@ def _is_chat(kind: pa.DataType) -> bool:
     return any(field.name == "role" for field in kind.value_type)
 
 
-def _short_texts(
-    file: LogFile, footer: list[RowGroup], schema: pa.Schema, theirs: list[str]
-) -> tuple[list[str], int]:
+def _short_texts(file: LogFile, footer: list[RowGroup], schema: pa.Schema, theirs: list[str]) -> tuple[list[str], int]:
     """The text columns to read as dictionaries, and the bytes of the longest entry in any dictionary of the others.
 
     As dictionaries: those that repeat themselves, all where the footer says nothing. That is cheaper, and their size
