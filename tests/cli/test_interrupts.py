@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -237,6 +238,19 @@ def test_the_next_scan_clears_what_a_killed_one_left(loud_findings: Findings, tm
     write_findings(loud_findings, out)
     assert hidden(tmp_path) == [".findings", ".others.partial-abc"]
     assert read_findings(out).campaigns.equals(loud_findings.campaigns)
+
+
+def test_only_what_nobody_holds_is_cleared(loud_findings: Findings, tmp_path: Path) -> None:
+    """The unfinished folder of a scan that still runs stays, and a name is no pattern."""
+    for name in (".f1.partial-abc", ".f[1].partial-dead", ".f[1].partial-live"):
+        (tmp_path / name).mkdir()
+    held = os.open(tmp_path / ".f[1].partial-live", os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        write_findings(loud_findings, tmp_path / "f[1]")
+    finally:
+        os.close(held)
+    assert hidden(tmp_path) == [".f1.partial-abc", ".f[1].partial-live"]
 
 
 def test_findings_with_somebody_s_notes_are_not_replaced(loud_findings: Findings, tmp_path: Path) -> None:

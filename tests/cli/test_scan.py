@@ -146,6 +146,13 @@ def cut(path: Path, table: pa.Table) -> Path:
     return path
 
 
+def linked(folder: Path) -> Path:
+    """A folder that holds a link to a file that is not there."""
+    folder.mkdir()
+    (folder / "gone.parquet").symlink_to(folder / "nowhere")
+    return folder
+
+
 REFUSED: dict[str, tuple[Callable[[Path], list[Any]], str]] = {
     "no such path": (lambda at: [at / "nowhere"], "nowhere"),
     "no match": (lambda at: [at / "*.parquet.none"], "parquet.none"),
@@ -159,6 +166,9 @@ REFUSED: dict[str, tuple[Callable[[Path], list[Any]], str]] = {
     "map from nothing": (lambda at: [at / "log.parquet", "--map", "nobody=prompt"], "nobody"),
     "map twice": (lambda at: [at / "log.parquet", "--map", "ip=prompt", "--map", "ip=model"], "twice"),
     "since": (lambda at: [at / "log.parquet", "--since", "yesterday"], "'yesterday'"),
+    "since before time": (lambda at: [at / "log.parquet", "--since", "0001-01-01T00:00+23:00"], "--since"),
+    "until after time": (lambda at: [at / "log.parquet", "--until", "9999-12-31T23:59-10:00"], "--until"),
+    "link to nothing": (lambda at: [linked(at / "links")], "link to nothing"),
     "until": (lambda at: [at / "log.parquet", "--until", "2026-13-01"], "--until"),
     "empty window": (lambda at: [at / "log.parquet", "--since", "2031-01-01"], "--since"),
     "unknown engine": (lambda at: [at / "log.parquet", "--engine", "abacus"], "'abacus'"),

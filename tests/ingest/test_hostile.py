@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from stillwatch.errors import InputError
 from stillwatch.ingest import delimited, footer, stream
+from stillwatch.ingest.parquet import _bites
+from stillwatch.ingest.source import open_logs
 
 Rows = list[dict[str, Any]]
 Reader = Callable[..., Any]
@@ -161,6 +163,45 @@ def test_a_long_text_repeated_in_a_dictionary(
     read = reading(tmp_path / "long.parquet", columns=["system_prompt"])
     assert read.n_rows == 100
     assert max(batch.num_rows for batch in read.batches) <= 32
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_long_text_in_a_dictionary_beside_columns_that_fill_the_file(
+    mixed: bool, tmp_path: Path, reading: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt of a megabyte on every row never stands there thousandfold, also where plain pages follow it."""
+    monkeypatch.setattr(footer, "_WORTH_BYTES", 0)
+    # The second prompt exceeds the writer's dictionary: what comes after it is written plain.
+    prompts = ["s" * (1 << 20)] * 1000 + ([f"{n} " * 300 for n in range(2000)] if mixed else [])
+    n = len(prompts)
+    agents = [os.urandom(300).hex() for _ in range(n)]
+    table = pa.table({"account_id": ["a"] * n, "ts": [1_793_527_200] * n, "user_agent": agents, "prompt": prompts})
+    pq.write_table(table, tmp_path / "long.parquet", write_batch_size=100)
+    del table, prompts
+    n_rows, before = 0, pa.total_allocated_bytes()
+    for batch in open_logs([tmp_path / "long.parquet"], now=datetime(2026, 12, 1, tzinfo=UTC)).batches():
+        n_rows += batch.num_rows
+        assert pa.total_allocated_bytes() - before < 640 << 20
+    assert n_rows == n
+
+
+def test_memory_that_is_not_there_is_no_damage(parquet: Path, reading: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that does not fit into memory is told as that, and not called damaged."""
+
+    def spent(*_: Any, **__: Any) -> Any:
+        raise pa.ArrowMemoryError("malloc of size 99 failed")
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spent)
+    with pytest.raises(InputError, match="more memory than there is; got malloc"):
+        reading(parquet)
+
+
+def test_an_index_before_its_dictionary_is_damage() -> None:
+    """A negative index into a dictionary is an error, not a value from somewhere else."""
+    indices = pa.array([0, -2, 1], pa.int32())
+    broken = pa.DictionaryArray.from_arrays(indices, pa.array(["a", "b"]), safe=False)
+    with pytest.raises(pa.ArrowIndexError):
+        list(_bites(pa.record_batch([broken], ["user_agent"])))
 
 
 # --- JSON lines -------------------------------------------------------------------------------------------

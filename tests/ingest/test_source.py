@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from stillwatch.errors import InputError
 from stillwatch.ingest import footer
+from stillwatch.ingest.interrupts import interruptible
 from stillwatch.ingest.source import open_logs
 from stillwatch.records import EXCHANGES
 
@@ -341,3 +342,46 @@ def test_an_accounts_file_among_the_logs(
     writers["parquet"](tmp_path / "accounts.parquet", signed_up)
     with pytest.raises(InputError, match=r"accounts\.parquet holds accounts, not exchanges; got plan.*--accounts"):
         reading(tmp_path)
+
+
+def test_a_conversation_fills_in_for_a_prompt_in_every_reading(tmp_path: Path, now: datetime) -> None:
+    """Where a file has both, a prompt that is missing comes from the conversation, whichever columns are asked for."""
+    chat = [{"role": "user", "content": "from the chat"}]
+    table = pa.table(
+        {
+            "account_id": ["a", "b"],
+            "ts": [1_793_527_200] * 2,
+            "prompt": ["own", None],
+            "system_prompt": ["s", "s"],
+            "messages": [chat, chat],
+        }
+    )
+    pq.write_table(table, tmp_path / "both.parquet")
+    source = open_logs([tmp_path / "both.parquet"], now=now)
+    for batches in (
+        source.batches(),
+        source.batches(columns=["prompt", "system_prompt"]),
+        source.prompts(accounts=pa.array(["a", "b"])),
+    ):
+        assert pa.Table.from_batches(list(batches))["prompt"].to_pylist() == ["own", "from the chat"]
+
+
+def test_a_signal_ends_a_query() -> None:
+    """What DuckDB makes of a signal is an interrupt again; any other error of a program stays what it is."""
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        raise RuntimeError("Query interrupted")
+    with pytest.raises(RuntimeError, match="else"), interruptible():
+        raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64(), pa.float64(), pa.string()])
+def test_absurd_token_counts_add_up(kind: pa.DataType, tmp_path: Path, now: datetime) -> None:
+    """A count of tokens that no exchange has is cut and noted, so that sums neither wrap nor fall below a cap."""
+    tokens = pa.array([5, None, *[2**62] * 8]).cast(kind, safe=False)
+    n = len(tokens)
+    table = pa.table({"account_id": ["a"] * n, "ts": [1_793_527_200] * n, "input_tokens": tokens})
+    pq.write_table(table, tmp_path / "many.parquet")
+    source = open_logs([tmp_path / "many.parquet"], now=now)
+    read = pa.Table.from_batches(list(source.batches()))["input_tokens"].to_pylist()
+    assert read[:2] == [5, None] and min(read[2:]) >= 1 << 32 and sum(read[2:]) < 1 << 62
+    assert source.notes() == {"input_tokens_unreadable": 8}

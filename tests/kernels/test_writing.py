@@ -9,7 +9,7 @@ from stillwatch.kernels.writing import BYTES_READ, SCRIPTS, text_scripts
 
 TEXTS = {
     "none": ["", "12 + 3 = 15", "?!", None],
-    "latin": ["How far is it?", "école", "Zürich 5", "x" * 100],
+    "latin": ["How far is it?", "école", "Zürich 5", "Ở đâu vậy", "Một ngày đẹp trời", "ẶỆỢ", "x" * 100],
     "greek": ["Πόσο μακριά;", "Πόσο code"],
     "cyrillic": ["Как далеко?", "Как работает Python"],
     "hebrew": ["כמה רחוק"],

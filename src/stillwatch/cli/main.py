@@ -18,6 +18,9 @@ from stillwatch.redact import plain_text
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 
+_caught: list[int] = []
+"""Signals to end that came; DuckDB tells them from an interrupt no more."""
+
 app = typer.Typer(
     name="stillwatch",
     help="Find unauthorised distillation of a model API: coordinated accounts that harvest its answers.",
@@ -54,6 +57,8 @@ def _in_our_words() -> Iterator[None]:
     except StillwatchError as error:
         _end(BAD_INPUT, f"stillwatch: {plain_text(str(error))}")
     except KeyboardInterrupt:
+        if _caught:
+            sys.exit(TERMINATED)
         _end(INTERRUPTED, "\nstillwatch: interrupted; nothing was written.")
     except BrokenPipeError:
         _mute()
@@ -107,6 +112,7 @@ def main() -> None:
         app()
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
+def _terminated(number: int, _frame: FrameType | None) -> None:
     """Unwind, so that what was half written and spilled is removed."""
+    _caught.append(number)
     sys.exit(TERMINATED)

@@ -6,10 +6,13 @@ last. A folder without a run.json that says `complete` is not a findings folder,
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -66,8 +69,12 @@ def write_findings(findings: Findings, folder: Path) -> Path:
         _sweep(folder)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
         try:
-            _fill(findings, partial)
-            _swap(partial, folder)
+            claim = _claim(partial)
+            try:
+                _fill(findings, partial)
+                _swap(partial, folder)
+            finally:
+                os.close(claim)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -128,11 +135,29 @@ def _swap(partial: Path, folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Mend what a killed scan of the same target left behind: put back what it had moved away, drop the rest."""
-    for old in sorted(folder.parent.glob(f".{folder.name}.replaced-*")):
+    """Mend what a killed scan of the same target left behind: put back what it had moved away, drop the rest.
+
+    A partial folder that another scan holds is left to it.
+    """
+    name = glob.escape(folder.name)
+    for old in sorted(folder.parent.glob(f".{name}.replaced-*")):
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(folder)
-    for left in folder.parent.glob(f".{folder.name}.partial-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in folder.parent.glob(f".{name}.partial-*"):
+        with suppress(OSError):
+            claim = _claim(left)
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(claim)
+
+
+def _claim(folder: Path) -> int:
+    """Lock a folder until the descriptor is closed or the process ends; OSError where another one holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -37,6 +37,8 @@ _BY_NAME: dict[str, Callable[[Any], Any]] = {
     "account_id": values.as_account,
     "email_domain": values.as_domain,
     "prompt": values.as_prompt,
+    "input_tokens": values.as_tokens,
+    "output_tokens": values.as_tokens,
 }
 
 

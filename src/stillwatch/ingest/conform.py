@@ -17,11 +17,13 @@ import pyarrow.compute as pc
 
 from stillwatch.ingest.cast import CHAT, Cells, cast, cast_times
 from stillwatch.ingest.times import EARLIEST_US, Bools, Ints
+from stillwatch.ingest.values import MOST_TOKENS
 from stillwatch.records import EXCHANGES, TIMESTAMP
 
 DERIVED = ("prompt", "system_prompt")
 """Columns that a conversation gives where the log has none of their own."""
 
+_TOKENS = ("input_tokens", "output_tokens")
 _SYSTEM_ROLES = pa.array(["system", "developer"])
 
 
@@ -95,6 +97,10 @@ def conform(cells: Mapping[str, Cells], *, columns: Sequence[str], window: Windo
     for name in columns:
         if name in cells and name not in out:
             out[name], spoilt = _cast(cells[name], name, tally.notes)
+            if name in _TOKENS and (pc.max(out[name]).as_py() or 0) > MOST_TOKENS:
+                # Not null: an absurd count shall not keep an account below a cap.
+                spoilt = spoilt | np.asarray(pc.greater(out[name], MOST_TOKENS).fill_null(False))
+                out[name] = pc.min_element_wise(out[name], pa.scalar(MOST_TOKENS, pa.int64()), skip_nulls=False)
             tally.notes[f"{name}_unreadable"] += int(np.count_nonzero(spoilt))
     if "messages" in cells:
         _derive(out, cells["messages"], columns)

@@ -153,7 +153,12 @@ def _log_file(path: Path, *, named: bool, importer: str) -> LogFile | None:
             raise InputError(f"{printable(path)} is not a plain file", expected=EXPECTED)
         kind = kind or _sniff(path)
     except OSError as error:
-        raise InputError(f"cannot open {printable(path)}", got=error.strerror or "an error") from error
+        dangling = path.is_symlink() and not path.exists()
+        raise InputError(
+            f"cannot open {printable(path)}",
+            got="a link to nothing" if dangling else error.strerror or "an error",
+            do="Remove the link, or mend it" if dangling else "Check that it is there and readable",
+        ) from error
     if packing and kind == "parquet":
         raise InputError(f"{printable(path)} is a packed Parquet file", expected=EXPECTED, do="Unpack it first")
     return LogFile(path=path, format=kind, packing=packing, n_bytes=facts.st_size, importer=importer)

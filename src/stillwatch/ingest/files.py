@@ -86,7 +86,7 @@ def read_file(entry: OpenFile, wanted: Sequence[str], *, window: Window, threads
     """The raw batches of a file with those of the canonical columns `wanted` that it has, or may turn out to have."""
     sources = entry.names.sources
     needed = set(wanted)
-    if any(name in needed and name not in sources for name in DERIVED):
+    if needed & set(DERIVED):
         needed.add("messages")
     if entry.importer is not None:
         raws = imported.read(entry.file, entry.importer, needed, window=window, threads=threads)

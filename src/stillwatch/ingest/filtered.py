@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillwatch.ingest.discover import LogFile
+from stillwatch.ingest.interrupts import interruptible
 
 _ROWS_AT_ONCE = 16_384
 
@@ -24,8 +25,8 @@ where {account} in (select account_id from wanted) and {prompt} is not null
 
 
 def can_filter(file: LogFile, sources: Mapping[str, str]) -> bool:
-    """Whether both columns stand in the file as plain text of their own."""
-    if file.format != "parquet" or not {"account_id", "prompt"} <= set(sources):
+    """Whether both columns stand in the file as plain text of their own, and no conversation fills in for a prompt."""
+    if file.format != "parquet" or "messages" in sources or not {"account_id", "prompt"} <= set(sources):
         return False
     try:
         schema = pq.read_schema(file.path)
@@ -47,7 +48,14 @@ class FilteredReader:
         account, prompt = ('"' + sources[name].replace('"', '""') + '"' for name in ("account_id", "prompt"))
         query = _QUERY.format(account=account, prompt=prompt)
         path = glob.escape(str(file.path.absolute()))
-        yield from self._connection.sql(query, params=[path]).to_arrow_reader(_ROWS_AT_ONCE)
+        with interruptible():
+            reader = self._connection.sql(query, params=[path]).to_arrow_reader(_ROWS_AT_ONCE)
+        while True:
+            with interruptible():
+                batch = next(reader, None)
+            if batch is None:
+                return
+            yield batch
 
     def close(self) -> None:
         """Give back the connection."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from stillwatch.ingest.conform import Window
 from stillwatch.ingest.discover import LogFile
+from stillwatch.ingest.interrupts import interruptible
 from stillwatch.ingest.times import read_times
 
 _WORTH_BYTES = 1 << 20
@@ -66,7 +67,7 @@ def read_footer(file: LogFile, *, n_rows: int) -> list[RowGroup]:
     if file.n_bytes < _WORTH_BYTES:
         return []
     try:
-        with duckdb.connect(config={"threads": 1}) as connection:
+        with interruptible(), duckdb.connect(config={"threads": 1}) as connection:
             rows = connection.execute(_QUERY, [glob.escape(str(file.path.absolute()))]).fetchall()
     except (duckdb.Error, UnicodeError):
         return []

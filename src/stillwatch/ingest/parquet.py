@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,10 @@ from stillwatch.ingest.raw import BATCH_BYTES, BATCH_ROWS, Columns, Raw
 from stillwatch.ingest.stream import unopened
 
 _SHORT_BYTES = 16
-"""A text column that takes less than this per row is read as a dictionary."""
+"""A text column that takes less than this per row, its dictionary aside, is read as a dictionary."""
+
+_SPELT_BYTES = 256 << 20
+"""What Arrow may at most spell out at once of a dictionary that stands before plain pages."""
 
 _NESTED_ROWS = 2048
 """Rows at a time where a column is nested: the texts inside may be repeated from a dictionary, and large."""
@@ -52,8 +56,9 @@ def read(file: LogFile, sources: Mapping[str, str], *, window: Window, threads: 
     n_done = n_rows - sum(footer[g].n_rows for g in wanted) if footer else 0
     if n_done:
         yield Raw(n_outside=n_done, done_bytes=_share(file, n_done, n_rows))
-    size = _batch_rows(footer, schema, theirs)
-    with _reading(file, _short_texts(footer, schema, theirs)) as parquet:
+    short, longest = _short_texts(file, footer, schema, theirs)
+    size = max(1, min(_batch_rows(footer, schema, theirs), _SPELT_BYTES // max(1, longest)))
+    with _reading(file, short) as parquet:
         for batch in parquet.iter_batches(size, row_groups=wanted, columns=theirs, use_threads=threads > 1):
             for part in _bites(batch):
                 n_done += part.num_rows
@@ -74,6 +79,11 @@ def _reading(file: LogFile, dictionaries: Sequence[str] = ()) -> Iterator[pq.Par
     try:
         with pq.ParquetFile(file.path, **options) as parquet:
             yield parquet
+    except pa.ArrowMemoryError as error:
+        raise InputError(
+            f"{file.name} needs more memory than there is", got=" ".join(str(error).split())[:200],
+            do="Write it with smaller row groups, or give this machine more memory",
+        ) from error  # fmt: skip
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno:
             raise unopened(file, error) from error
@@ -109,17 +119,41 @@ def _is_chat(kind: pa.DataType) -> bool:
     return any(field.name == "role" for field in kind.value_type)
 
 
-def _short_texts(footer: list[RowGroup], schema: pa.Schema, theirs: list[str]) -> list[str]:
-    """The text columns to read as dictionaries: those that repeat themselves, all where the footer says nothing.
+def _short_texts(file: LogFile, footer: list[RowGroup], schema: pa.Schema, theirs: list[str]) -> tuple[list[str], int]:
+    """The text columns to read as dictionaries, and the bytes of the longest entry in any dictionary of the others.
 
-    That is cheaper, and their size is known before they are spelt out.
+    As dictionaries: those that repeat themselves, all where the footer says nothing. That is cheaper, and their size
+    is known before they are spelt out. Not those of mostly plain pages: Arrow would gather a row group of them.
     """
-    names = [field.name for field in schema if field.name in theirs and pa.types.is_string(field.type)]
+    names = [field.name for field in schema if field.name in theirs and _is_text(field.type)]
     if not footer:
-        return names
-    n_rows = sum(group.n_rows for group in footer)
+        return names, 0
+    allowed = _SHORT_BYTES * sum(group.n_rows for group in footer)
     repeating = [name for name in names if any(_has_dictionary(group, name) for group in footer)]
-    return [name for name in repeating if sum(group.n_bytes([name]) for group in footer) < _SHORT_BYTES * n_rows]
+    plain = {name: sum(group.n_bytes([name]) for group in footer) for name in repeating}
+    unsure = [name for name in repeating if plain[name] >= allowed]
+    longest = dict.fromkeys(unsure, 0)
+    for name, n_bytes, most in _dictionaries(file, footer, unsure):
+        plain[name] -= n_bytes
+        longest[name] = max(longest[name], most)
+    short = [name for name in repeating if plain[name] < allowed]
+    return short, max((most for name, most in longest.items() if name not in short), default=0)
+
+
+def _dictionaries(file: LogFile, footer: list[RowGroup], names: list[str]) -> Iterator[tuple[str, int, int]]:
+    """Bytes and longest entry of the dictionary of each column in each row group; reads their first pages only."""
+    with _reading(file, names) as parquet:
+        for at, group in enumerate(footer):
+            for name in names:
+                if _has_dictionary(group, name):
+                    for batch in islice(parquet.iter_batches(1, row_groups=[at], columns=[name]), 1):
+                        lengths = pc.binary_length(batch.column(0).dictionary)
+                        yield name, pc.sum(lengths).as_py() or 0, pc.max(lengths).as_py() or 0
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    large = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+    return bool(large or pa.types.is_string(kind) or pa.types.is_binary(kind))
 
 
 def _has_dictionary(group: RowGroup, name: str) -> bool:
@@ -163,7 +197,8 @@ def _bites(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     for array in batch.columns:
         if pa.types.is_dictionary(array.type):
             lengths = pc.binary_length(array.dictionary).fill_null(0)
-            if (pc.max(array.indices).as_py() or 0) >= max(1, len(lengths)):
+            used = pc.min_max(array.indices)
+            if (used["min"].as_py() or 0) < 0 or (used["max"].as_py() or 0) >= max(1, len(lengths)):
                 raise pa.ArrowIndexError("an index lies outside its dictionary")
             longest = pc.max(lengths).as_py() or 0
             sizes += longest if longest * n <= BATCH_BYTES else lengths.take(array.indices).fill_null(0).to_numpy()

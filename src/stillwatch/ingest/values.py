@@ -17,6 +17,9 @@ _TRUTH = {"true": True, "yes": True, "1": True, "t": True, "false": False, "no":
 _LARGEST = 2**63 - 1
 _DEEPEST = 8
 
+MOST_TOKENS = 1 << 32
+"""No exchange has more; a milliard rows of as many add up within 64 bits."""
+
 
 def as_text(value: Any) -> str | None:
     """Text as it is; numbers in their shortest form; bytes as UTF-8, what is not valid spelt out; the rest refused."""
@@ -100,6 +103,13 @@ def _turn(item: Any) -> dict[str, str | None]:
 
 def as_whole(value: Any) -> int | None:
     """A count: a whole number that is not negative, also as text; a list counts its items."""
+    count = _whole(value)
+    if count is not None and count > _LARGEST:
+        raise ValueError("not a count")
+    return count
+
+
+def _whole(value: Any) -> int | None:
     if isinstance(value, (list, tuple)):
         return len(value)
     if isinstance(value, (bytes, str)):
@@ -109,9 +119,15 @@ def as_whole(value: Any) -> int | None:
         value = int(text) if text.lstrip("+-").isdecimal() else float(text)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, (bool, Mapping)) or int(value) != value or not 0 <= value <= _LARGEST:
+    if isinstance(value, (bool, Mapping)) or int(value) != value or value < 0:
         raise ValueError("not a count")
     return int(value)
+
+
+def as_tokens(value: Any) -> int | None:
+    """A count; what no exchange can have becomes just above `MOST_TOKENS`."""
+    count = _whole(value)
+    return count if count is None else min(count, MOST_TOKENS + 1)
 
 
 def as_real(value: Any) -> float | None:

@@ -65,7 +65,9 @@ def _lead(data: Bytes, at: int, stop: int) -> int:
         return _HAN
     if 0xEA <= byte <= 0xED:
         return _HANGUL
-    return _OTHER if byte == 0xE1 else 0
+    if byte == 0xE1:
+        return _LATIN if 0xB8 <= second <= 0xBB else _OTHER
+    return 0
 
 
 @jit
