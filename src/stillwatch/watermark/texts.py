@@ -44,6 +44,9 @@ def load_tokenizer(path: Path) -> Encode:
         tokenizer = library.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception
         raise InputError(f"{path} is not a tokenizer file", got=str(error)[:200], expected="tokenizer.json") from error
+    # Files carry what they were trained with; a text cut there would be judged by its beginning alone.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
 
     def encode(texts: Sequence[str]) -> list[Tokens]:
         # Text that came from elsewhere may hold lone surrogates, which no tokenizer takes.
