@@ -141,7 +141,27 @@ def test_a_text_too_short_says_nothing(ring: KeyRing) -> None:
     """A text of no pair is not evidence of anything, and no error."""
     mark = making.mark(ring, Scheme())
     (one,) = judged(ring, mark, suspect([Document(np.array([1]), making.NONE)], mark.scheme))
-    assert (one.n, one.p_log10, one.verdict, one.null_ks_p) == (0, 0.0, "not found", None)
+    assert (one.n, one.p_log10, one.verdict, one.null_ks_p) == (0, 0.0, "cannot tell", None)
+
+
+def test_without_decoys_nothing_is_found(ring: KeyRing) -> None:
+    """A small p alone does not say that the null holds on a text."""
+    mark = making.mark(ring, Scheme())
+    marked = suspect(making.written(mark, seed=7), mark.scheme)
+    (one,) = detect(
+        [marked], [making.key(ring)], scheme=mark.scheme, routing=mark.routing, decoys=ring.decoys(0, epoch="1")
+    )
+    assert one.holm_log10 < -3 and one.verdict == "cannot tell"
+
+
+def test_the_order_of_keys_tells_nothing(ring: KeyRing) -> None:
+    """Findings stand in the order of their key ids, whatever the order of the accounts."""
+    scheme = Scheme(split=(("account", 1.0),))
+    text = suspect(making.written(None, seed=12), scheme)
+    keys = [making.key(ring, f"a{at}") for at in range(9)]
+    for given in (keys, keys[::-1]):
+        found = detect([text], given, scheme=scheme, routing=ring.routing(epoch="1"), decoys=ring.decoys(9, epoch="1"))
+        assert [one.key.key_id for one in found] == sorted(key.key_id for key in keys)
 
 
 def test_what_cannot_be_tested_is_refused(ring: KeyRing) -> None:

@@ -86,27 +86,63 @@ def test_a_summary_is_made_of_whole_sentences(reasoning: str) -> None:
 
 
 def test_a_summary_says_where_it_began_and_got_to() -> None:
-    """The first sentence, and the last of each paragraph; code, and what stands between, is left out."""
+    """The first sentence, and the last of each plain paragraph; code, and what stands between, is left out."""
     reasoning = (
-        "\nLet us see. First we try 7. It fails (Lee et al. Nature 2020. See there).\n\n```\ncode 12\n```\n"
+        "\nLet us begin. First we try it. That cannot be right. It fails\n\n```\ncode 12\n```\n\n"
         "Then 3.5 kg. It works with `a. B`.\n\nSo be it."
     )
-    assert summarised(reasoning) == (
-        "\nLet us see.\nIt fails (Lee et al. Nature 2020. See there).\nIt works with `a. B`.\nSo be it.\n"
-    )
+    assert summarised(reasoning) == "\nLet us begin.\nIt fails\nSo be it.\n"
     assert summarised("") == summarised("\n```\nonly code\n```") == ""
 
 
 def test_merged_steps_read_as_one() -> None:
-    """Lines of prose are joined; tables, quotations and code keep their lines; signs keep their numbers."""
-    reasoning = "1. Take 10\n\n2. Then\n- 3\n= 7\n| a |\n| b |\n> said\n```\nx\n\ny\n```\nDone\nnow"
-    assert merged(reasoning) == "1. Take 10 2. Then - 3 = 7\n| a |\n| b |\n> said\n```\nx\n\ny\n```\nDone now"
+    """Lines of plain prose are joined where a sentence plainly goes on; all else keeps its lines."""
+    prose = "We look at the first\nof the two cases here.\nThen we are done"
+    assert merged(prose) == "We look at the first of the two cases here.\nThen we are done"
+    program = "import one as a of b\nimport two as c of d"
+    assert merged(program) == program
+    assert summarised("So be it.\n\n    code it is\n    and more") == "\nSo be it.\n"
+    kept = "1. Take 10\n\n2. Then\n- 3\n= 7\n| a |\n| b |\n> said\n```\nx\n\ny\n```\nDone\nnow"
+    assert merged(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "for i in range(3):\n  print(i)\n  j += 1", "x = 1\ny = 2", "12\n345", "a | b\n--|--\nc | d",
+        "\\(f(x). H(x)\\)", "$x. Y\n+ z$ and so on $a. B$",
+        "See Smith, J. A. (2020)", "Dr. Brown 2020 p. 4.", "    indented code here now\n    goes on as it was",
+        "We have then\n$$x\n= y$$\nwhich is all there is\nto say about it now",
+    ],
+)  # fmt: skip
+def test_code_numbers_and_citations_are_whole_or_absent(block: str) -> None:
+    """Merging leaves them byte by byte; a summary has nothing of them."""
+    assert merged(block) == block
+    assert summarised(block) == ""
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "long reasoning\n</think>\nanswer", "<Think>a</think>\nanswer", '<think effort="high">a</think>\nanswer',
+        "\ufeff<think>a</think>\nanswer",
+    ],
+)  # fmt: skip
+def test_reasoning_is_withheld_however_it_is_opened(reply: str) -> None:
+    """In the prompt, in other letters, with attributes, after a byte order mark: only the answer is shown."""
+    assert filtered(reply, "withhold") == "\nanswer"
+
+
+@pytest.mark.parametrize("reply", ["<thought> is a tag you asked about. 42", "The tag `</think>` ends it.\n42"])
+def test_an_answer_about_tags_is_an_answer(reply: str) -> None:
+    """A tag that is spoken of opens and closes nothing."""
+    assert filtered(reply, "withhold") == reply
 
 
 def test_a_block_that_is_never_closed_is_reasoning() -> None:
     """A reply cut off while reasoning has no answer, so nothing of it is shown where reasoning is withheld."""
     assert filtered("<think>so far", "withhold") == ""
-    assert filtered("<think>so\nfar", "merge") == "<think>so far"
+    assert filtered("<think>so\nfar", "keep") == "<think>so\nfar"
 
 
 def test_the_parts_of_a_reply_are_the_reply() -> None:
@@ -118,13 +154,13 @@ def test_the_parts_of_a_reply_are_the_reply() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["\\[", "$$", "```\n", "`", "\\begin{a}", "[", "(", "$", ". ", "\n", " ", "<think>", ".\n A"]
+    "part", ["\\[", "$$", "```\n", "`", "\\begin{a}", "[", "(", "$", ". ", "\n", " ", "<think>", ".\n A", " \n", "a"]
 )
 def test_hostile_reasoning_takes_linear_time(part: str) -> None:
     """A hundred thousand openings that never close are read in one go; a quadratic reading would not end in time."""
-    text = "<think>" + part * 100_000
-    for how in WAYS:
-        assert isinstance(filtered(text, how), str)
+    for text in ("<think>" + part * 100_000, "<think>x" + part * 100_000, "x" + part * 100_000):
+        for how in WAYS:
+            assert isinstance(filtered(text, how), str)
 
 
 def test_unknown_filters_are_refused() -> None:

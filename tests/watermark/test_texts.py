@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def test_many_rows_are_read_in_pieces(tmp_path: Path) -> None:
         '{"text": 7}', '{"tokens": ["a"]}', '{"tokens": [1.5]}', '{"tokens": [[1]]}', '{"other": 1}', "[1, 2]",
         "nonsense", '{"text": "a", "prompt": 3}', '{"tokens": [1], "prompt_tokens": ["b"]}', '{"tokens": {"a": 1}}',
         '{"tokens": 3}', '{"tokens": [99999999999999999999]}', '{"tokens": [1, null]}', '{"tokens": [true]}',
+        '{"tokens": [[1, 2], [3]]}', '{"text": ' + "[" * 200_000 + "]" * 200_000 + "}",
     ],
 )  # fmt: skip
 def test_rows_that_are_neither_are_refused(tmp_path: Path, line: str) -> None:
@@ -76,6 +78,16 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "pickled.npy", np.array([{"a": 1}], object), allow_pickle=True)
     np.save(tmp_path / "floats.npy", np.array([1.5]))
     for name in ("bad.parquet", "bad.npy", "none.npy", "x.csv", "empty.jsonl", "pickled.npy", "floats.npy", "absent"):
+        with pytest.raises(InputError, match=name.partition(".")[0]):
+            ids(tmp_path / name)
+
+
+def test_what_is_not_a_plain_file_is_refused(tmp_path: Path) -> None:
+    """A pipe is not waited for, and an archive under another name is not taken for an array."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    np.savez(tmp_path / "made.npz", a=np.arange(3))
+    (tmp_path / "made.npz").rename(tmp_path / "made.npy")
+    for name in ("pipe.jsonl", "made.npy"):
         with pytest.raises(InputError, match=name.partition(".")[0]):
             ids(tmp_path / name)
 

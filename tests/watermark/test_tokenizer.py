@@ -29,6 +29,16 @@ def test_a_tokenizer_file_reads_text(tokenizer: Path, tmp_path: Path) -> None:
     assert one.tokens.tolist() == [2, 3, 4]
 
 
+def test_no_text_is_cut_or_filled_up(tokenizer: Path) -> None:
+    """What a tokenizer file says of longest and shortest texts is left out: every token is read, and no other."""
+    made = tokenizers.Tokenizer.from_file(str(tokenizer))
+    made.enable_truncation(2)
+    made.enable_padding(length=8)
+    made.save(str(tokenizer))
+    long, short = load_tokenizer(tokenizer)(["the cat sat " * 100, "the"])
+    assert long.tolist() == [2, 3, 4] * 100 and short.tolist() == [2]
+
+
 def test_hostile_text_is_read(tokenizer: Path) -> None:
     """Lone surrogates, controls and emptiness are text like any other."""
     (first, second) = load_tokenizer(tokenizer)(["the \ud800 \x00 cat", ""])

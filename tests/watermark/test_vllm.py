@@ -145,7 +145,7 @@ def test_sampling_parameters_keep_their_law(adapter: Any, given: dict[str, Any])
     options = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | given
     logits = np.sort(np.random.default_rng(1).normal(0, 2, 60))[::-1].astype(np.float64)
     heat = options["temperature"]
-    law = adapter.Sampling(**options).law(logits, float(np.log(np.exp(logits / heat).sum())))
+    law = adapter._laws(torch.from_numpy(logits[None].copy()), logits[None], [adapter.Sampling(**options)])[0]
     plain = np.exp(logits / heat)
     if options["top_k"]:
         plain[options["top_k"] :] = 0
@@ -159,6 +159,23 @@ def test_sampling_parameters_keep_their_law(adapter: Any, given: dict[str, Any])
     drawn = np.bincount(gumbel_choice(np.tile(law, (20_000, 1)), ids, seeds), minlength=60)
     assert drawn[plain == 0].sum() == 0
     assert chisquare(drawn[plain > 0], plain[plain > 0] * 20_000).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("top_k", [0, 31, 63, 64, 65, 200])
+@pytest.mark.parametrize("min_p", [0.0, 0.001, 0.4])
+@pytest.mark.parametrize("top_p", [0.5, 0.95, 1.0])
+def test_truncation_of_a_large_vocabulary(adapter: Any, top_k: int, min_p: float, top_p: float) -> None:
+    """Of 5,000 tokens, those the request allows among the top 64 can be drawn, by a plain reading of its parameters."""
+    logits = np.sort(np.random.default_rng(4).normal(0, 1, 5000))[::-1].copy()
+    allowed = np.exp(logits)
+    allowed[allowed < min_p * allowed[0]] = 0
+    if top_k:
+        allowed[top_k:] = 0
+    allowed /= allowed.sum()
+    expected = (allowed > 0) & (np.cumsum(allowed) - allowed < top_p)
+    sampling = adapter.Sampling(1.0, top_k, top_p, min_p)
+    law = adapter._laws(torch.from_numpy(logits[None]), logits[None, :64], [sampling])[0]
+    assert np.isfinite(law).tolist() == expected[:64].tolist()
 
 
 def test_min_p_is_measured_against_the_likeliest(adapter: Any) -> None:

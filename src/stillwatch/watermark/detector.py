@@ -128,7 +128,8 @@ def detect(
         control = suspect.base
         base_layer = scheme.level_of(control.windows(), router) if control is not None else None
         for at, level in enumerate(scheme.levels()):
-            mine = [key for key in keys if key.label.level == level]
+            # In the order of their ids: that of the caller's list would tell whose is whose.
+            mine = sorted((key for key in keys if key.label.level == level), key=lambda key: key.key_id)
             if mine:
                 grams = suspect.grams.where(layer == at)
                 base = control.where(base_layer == at) if control is not None and base_layer is not None else None
@@ -250,7 +251,9 @@ def _judged(found: list[Finding], alpha: float, scheme: Scheme) -> list[Finding]
         sure = held <= bar and one.n_decoys_as_high == 0
         beyond = one.beyond_base_p_log10 is None or one.beyond_base_p_log10 <= bar
         broken = one.null_ks_p is not None and one.null_ks_p < NULL_KS_MIN
-        verdict = "cannot tell" if broken or (sure and not beyond) else "found" if sure else "not found"
+        # Without decoys nothing shows that the null holds; without pairs nothing was tested.
+        unknown = one.n == 0 or broken or (sure and not (beyond and one.n_decoys))
+        verdict = "cannot tell" if unknown else "found" if sure else "not found"
         judged.append(
             replace(one, holm_log10=float(held), bh_log10=float(discovered), verdict=verdict, least_effect=least[one.n])
         )

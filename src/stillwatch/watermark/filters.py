@@ -1,8 +1,8 @@
 """filters: what is shown of a reply's reasoning: all, merged steps, a summary, or nothing; the answer is never changed.
 
-A reply is filtered only where it opens with a reasoning block (`<think>` ... `</think>` and the like). Everything after
-the block's first closing tag is the answer and leaves as it came, byte by byte. Inside the reasoning, code, formulas,
-numbers and citations are never altered: they are kept whole or left out whole.
+A reply is filtered only where it opens with a reasoning block (`<think>` ... `</think>` and the like), or ends one that
+its prompt opened. Everything after the block's first closing tag is the answer and leaves as it came, byte by byte.
+Inside the reasoning, code, formulas, numbers and citations are never altered: they are kept whole or left out whole.
 
 What it buys, as measured by others (docs/mark.md): without its traces a student of a reasoning model loses much on
 mathematics and nothing on code; a summary can be inverted in part; merging steps costs little and protects little.
@@ -21,17 +21,28 @@ Filter = Literal["keep", "merge", "summarise", "withhold"]
 
 TAGS = ("think", "thinking", "thought", "reasoning")
 
-_OPEN = re.compile(rf"\s*<({'|'.join(TAGS)})>")
+_OPEN = re.compile(rf"\ufeff?\s*<({'|'.join(TAGS)})(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
+_MENTION = re.compile(r" [a-z]")
+"""How text goes on after a tag that is spoken of and opens nothing."""
+
+_BARE_END = re.compile(rf"^[ \t]*</({'|'.join(TAGS)})>[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _HELD = re.compile(
     r"^ {0,3}(?P<fence>`{3,}|~{3,})|(?P<formula>\$\$|\\\[)|\\begin\{(?P<name>\w{1,40}\*?)\}", re.MULTILINE
 )
-_SPAN = re.compile(r"(`+)[^`]{1,500}\1|\$[^$\n]{1,500}\$|\\\([^()]{0,500}\\\)|\[[^\[\]]{0,200}\]|\([^()]{0,200}\)")
-"""What stands inside prose and is not to be cut or altered: code, formulas, and brackets, which hold citations."""
+_NOT_PROSE = re.compile(
+    r"[\d\t\"$\\`()\[\]{}<>|=+*/#_@&%^~:;\u00b0-\u00b3\u00b9\u00bc-\u00be\u00d7\u00f7\u2070-\u209f\u2150-\u218f"
+    r"\u2190-\u2bff]|^ |^[-\u2022]|[ \u2212]-[ ]|\w[.!?]\w",
+    re.MULTILINE,
+)
+"""Signs of code, formulas, numbers, citations, lists, tables and quotations; a paragraph with one is not prose."""
 
-_LINE = re.compile(r"[ \t]*[|>]| {4}|\t")
-"""How lines begin that are not prose: tables, quotations and indented code."""
+_BLANK = re.compile(r"(\n(?:[ \t]*\n)+)")
+_STATEMENT = re.compile(r"(?:import|from|return|def|class|if|else|for|while|let|const|var|use|select|print)\b", re.I)
+_SENTENCE_END = re.compile(r"(?<=[\u3002\uff01\uff1f])|(?<=[a-z]{4}[.!?])\s(?=[^\sa-z])")
+"""After a word of four small letters: no initial and no abbreviation of a title or a journal."""
 
-_SENTENCE_END = re.compile(r"(?<=[\u3002\uff01\uff1f])|(?<=[.!?])\s+(?=[^\sa-z\d])")
+MIN_WORDS = 4
+"""Words of a line that is joined to its neighbour; shorter ones may be verse, a list or a statement of a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +59,23 @@ def read_reply(text: str) -> Reply:
     """Find the reasoning a reply opens with; a reply without one is all answer.
 
     The block ends at its first closing tag, whatever the reasoning holds, so that no filter can reach the answer. A
-    block that is never closed was cut off by a token limit: it is all reasoning. A tag further on is answer.
+    block that is never closed was cut off by a token limit: it is all reasoning, unless the tag is plainly spoken of. A
+    prompt may have opened the block: then a closing tag alone on its line, with no opening before it, ends it.
     """
     opened = _OPEN.match(text)
     if opened is None:
+        bare = _BARE_END.search(text)
+        before = text[: bare.start()] if bare else ""
+        if bare is None or f"<{bare[1].lower()}" in before.lower() or before.count("```") % 2:
+            return Reply("", "", "", text)
+        return Reply("", before, bare[0], text[bare.end() :])
+    start = opened.end()
+    closed = re.compile(rf"</{opened[1]}>", re.IGNORECASE).search(text, start)
+    if closed is not None:
+        return Reply(text[:start], text[start : closed.start()], closed[0], text[closed.end() :])
+    if _MENTION.match(text, start):
         return Reply("", "", "", text)
-    start, closing = opened.end(), f"</{opened[1]}>"
-    reasoning, closing, answer = text[start:].partition(closing)
-    return Reply(text[:start], reasoning, closing, answer)
+    return Reply(text[:start], text[start:], "", "")
 
 
 def filtered(text: str, how: Filter) -> str:
@@ -74,25 +94,38 @@ def filtered(text: str, how: Filter) -> str:
 
 
 def merged(reasoning: str) -> str:
-    """The steps run together: line breaks between lines of prose become blanks, and nothing else changes.
+    """The steps run together: line breaks inside paragraphs of plain prose become blanks, and nothing else changes.
 
-    Code, formulas, brackets, tables, quotations and indented lines stay as they are.
+    A paragraph with any sign of code, a formula, a number, a citation or a list stays as it is.
     """
-    return "".join(piece if held else _one_line(piece) for piece, held in _pieces(reasoning))
+    return "".join(piece if held else _one_line(piece) for piece, held in _paragraphs(reasoning))
 
 
 def summarised(reasoning: str) -> str:
-    """The first sentence of the reasoning and the last of every paragraph, verbatim and in order.
+    """The first sentence of the reasoning and the last of every paragraph of plain prose, verbatim and in order.
 
-    Code and formulas on lines of their own are left out. It says where a thought began and where it got to, not how.
+    Any other paragraph is left out whole. It says where a thought began and where it got to, not how.
     """
     kept: list[str] = []
-    for piece, held in _pieces(reasoning):
-        for paragraph in [] if held else re.split(r"\n[ \t]*\n", piece):
-            sentences = [one.strip() for one in _sentences(paragraph) if one.strip()]
-            kept += sentences[:1] if sentences and not kept else []
-            kept += sentences[-1:] if sentences and kept[-1:] != sentences[-1:] else []
+    for paragraph, held in _paragraphs(reasoning):
+        sentences = [] if held else [one.strip() for one in _SENTENCE_END.split(paragraph) if one.strip()]
+        kept += sentences[:1] if sentences and not kept else []
+        kept += sentences[-1:] if sentences and kept[-1:] != sentences[-1:] else []
     return "".join(f"\n{one}" for one in kept) + "\n" if kept else ""
+
+
+def _paragraphs(reasoning: str) -> Iterator[tuple[str, bool]]:
+    """The reasoning in parts that, joined, are the reasoning; True where a part is not plain prose."""
+    pieces = list(_pieces(reasoning))
+    for at, (piece, held) in enumerate(pieces):
+        if held:
+            yield piece, True
+            continue
+        parts = _BLANK.split(piece)
+        for nth, part in enumerate(parts):
+            # What stands beside a formula or code without a blank line between is a part of its paragraph.
+            beside = (nth == 0 and at > 0) or (nth == len(parts) - 1 and at + 1 < len(pieces))
+            yield part, beside or _NOT_PROSE.search(part) is not None
 
 
 def _pieces(reasoning: str) -> Iterator[tuple[str, bool]]:
@@ -110,40 +143,20 @@ def _pieces(reasoning: str) -> Iterator[tuple[str, bool]]:
 
 def _end(text: str, opened: re.Match[str]) -> int:
     if fence := opened["fence"]:
-        closed = re.compile(rf"^ {{0,3}}{fence}{fence[0]}*[ \t]*$", re.MULTILINE).search(text, opened.end())
+        closed = re.compile(rf"^ {{0,3}}{fence[0]}{{{len(fence)},}}[ \t]*$", re.MULTILINE).search(text, opened.end())
         return closed.end() if closed else len(text)
     closing = {"$$": "$$", "\\[": "\\]"}.get(opened["formula"] or "", f"\\end{{{opened['name']}}}")
     at = text.find(closing, opened.end())
     return at + len(closing) if at >= 0 else len(text)
 
 
-def _spans(prose: str) -> Iterator[tuple[int, int]]:
-    return ((found.start(), found.end()) for found in _SPAN.finditer(prose))
-
-
 def _one_line(prose: str) -> str:
-    """Prose without its inner line breaks; those inside a span and around lines that are not prose stay."""
-    out, at = [], 0
-    for start, end in (*_spans(prose), (len(prose), len(prose))):
-        out += [re.sub(r"(?<=\S)[ \t]*\n\s*(?=\S)", _joined, prose[at:start]), prose[start:end]]
-        at = end
+    """A paragraph of prose without the line breaks that plainly stand inside a sentence."""
+    first, *rest = prose.split("\n")
+    out = [first]
+    for before, line in zip([first, *rest], rest, strict=False):
+        wrapped = before[-1:].isalpha() and line[:1].islower()
+        long = min(len(before.split()), len(line.split())) >= MIN_WORDS
+        code = _STATEMENT.match(before) or _STATEMENT.match(line)
+        out += [" " if wrapped and long and not code else "\n", line]
     return "".join(out)
-
-
-def _joined(found: re.Match[str]) -> str:
-    line_before = found.string.rfind("\n", 0, found.start()) + 1
-    last_break = found[0].rfind("\n") + found.start() + 1
-    prose = not (_LINE.match(found.string, line_before) or _LINE.match(found.string, last_break))
-    return " " if prose else found[0]
-
-
-def _sentences(paragraph: str) -> Iterator[str]:
-    spans = list(_spans(paragraph))
-    start = nth = 0
-    for found in _SENTENCE_END.finditer(paragraph):
-        while nth < len(spans) and spans[nth][1] <= found.start():
-            nth += 1
-        if nth == len(spans) or found.start() <= spans[nth][0]:
-            yield paragraph[start : found.end()]
-            start = found.end()
-    yield paragraph[start:]

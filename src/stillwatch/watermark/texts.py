@@ -44,6 +44,9 @@ def load_tokenizer(path: Path) -> Encode:
         tokenizer = library.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception
         raise InputError(f"{path} is not a tokenizer file", got=str(error)[:200], expected="tokenizer.json") from error
+    # Files carry what they were trained with; a text cut there would be judged by its beginning alone.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
 
     def encode(texts: Sequence[str]) -> list[Tokens]:
         # Text that came from elsewhere may hold lone surrogates, which no tokenizer takes.
@@ -77,6 +80,8 @@ def _read(path: Path, encode: Encode | None) -> Iterator[Document]:
         raise InputError(
             f"{path} is of no kind that is read", got=path.suffix or "no ending", expected=", ".join(ENDINGS)
         )
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file", got="a pipe, a device or a folder")
     rows: list[Mapping[str, Any]] = []
     try:
         for n, row in enumerate(readers[path.suffix](path), 1):
@@ -84,7 +89,7 @@ def _read(path: Path, encode: Encode | None) -> Iterator[Document]:
             if len(rows) == ROWS_AT_ONCE:
                 yield from _documents(rows, encode)
                 rows = []
-    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+    except (OSError, EOFError, ValueError, RecursionError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read", got=str(error).splitlines()[0][:200]) from error
     yield from _documents(rows, encode)
 
@@ -113,7 +118,10 @@ def _ids(row: Mapping[str, Any], name: str) -> Tokens:
     value = row.get(name)
     if value is None:
         return _NONE
-    ids = _NONE if isinstance(value, list) and not value else np.asarray(value)
+    try:
+        ids = _NONE if isinstance(value, list) and not value else np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{row['where']}: {name} is not a list of token ids", got="lists of many lengths") from error
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise InputError(f"{row['where']}: {name} is not a list of token ids", got=str(ids.dtype))
     return ids.astype(np.int64)
@@ -122,6 +130,9 @@ def _ids(row: Mapping[str, Any], name: str) -> Tokens:
 def _arrays(path: Path) -> Iterator[dict[str, Any]]:
     # Without pickles: they run code.
     array = np.load(path, allow_pickle=False, mmap_mode="r")
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path} holds no token ids", got="an archive of arrays (.npz)")
     if array.ndim not in (1, 2) or array.dtype.kind not in "iu":
         raise InputError(f"{path} holds no token ids", got=f"{array.dtype} of {array.ndim} axes")
     for row in np.atleast_2d(array):

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from stillwatch.errors import KeyFileError
 from stillwatch.extras import require
@@ -50,14 +49,12 @@ class Sampling:
         """Candidates (k,), the largest first, as logits over temperature; -inf where they cannot be drawn.
 
         In vLLM's order: temperature, min-p, top-k, top-p. `log_total` is the log of the sum of exp(logit / temperature)
-        over the whole vocabulary, by which top-p is measured where min-p and top-k leave more than the candidates.
+        over all that min-p and top-k leave of the whole vocabulary (`_log_total`): top-p is a share of that.
         """
         scaled = np.asarray(values / self.temperature)
         kept = scaled >= scaled[0] + np.log(self.min_p) if self.min_p > 0 else np.ones(len(scaled), bool)
         if self.top_k > 0:
             kept &= np.arange(len(scaled)) < self.top_k
-        if not kept[-1]:
-            log_total = float(logsumexp(scaled[kept]))
         if self.top_p < 1:
             before = np.concatenate([[0.0], np.cumsum(np.exp(scaled - log_total) * kept)[:-1]])
             kept &= (before < self.top_p) | (np.arange(len(scaled)) == 0)
@@ -160,9 +157,19 @@ def _laws(logits: Any, values: Floats, sampling: Sequence[Sampling]) -> Floats:
     totals = np.zeros(len(sampling))
     # Only top-p needs the whole vocabulary.
     if any(one.top_p < 1 for one in sampling):
-        heat = torch.tensor([one.temperature for one in sampling], dtype=logits.dtype, device=logits.device)
-        totals = torch.logsumexp(logits / heat[:, None], dim=1).double().cpu().numpy()
+        masses = [_log_total(row, one) for row, one in zip(logits, sampling, strict=True)]
+        totals = torch.stack(masses).cpu().numpy()
     return np.stack([one.law(row, float(total)) for one, row, total in zip(sampling, values, totals, strict=True)])
+
+
+def _log_total(logits: Any, one: Sampling) -> Any:
+    """The log mass of what min-p and top-k leave of a row (v,), on its device."""
+    scaled = logits.double() / one.temperature
+    if one.min_p > 0:
+        scaled = scaled.masked_fill(scaled < scaled.max() + float(np.log(one.min_p)), -torch.inf)
+    if 0 < one.top_k < len(scaled):
+        scaled = scaled.topk(one.top_k).values
+    return torch.logsumexp(scaled, dim=0)
 
 
 def _mark(sampling_params: Any, seal: Secret) -> Mark | None:
