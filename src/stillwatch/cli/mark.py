@@ -6,14 +6,15 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillwatch.cli.scan import progress
 from stillwatch.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -84,10 +85,10 @@ def detect(
     ring = _ring(key_file)
     suspects = _suspects(texts, tokenizer or [], base, width)
     keys = ring.for_detection(_labels(chosen, epoch, accounts, campaigns), because=because, now=datetime.now(UTC))
-    with _progress() as on_progress:
+    with progress() as on_progress:
         found = run(
             suspects, keys, scheme=chosen, routing=ring.routing(epoch=epoch), decoys=ring.decoys(decoys, epoch=epoch),
-            alpha=alpha, threads=threads, on_progress=on_progress,
+            alpha=alpha, threads=threads, on_progress=partial(on_progress, "Scoring keys"),
         )  # fmt: skip
     names = _names(ring, found, because) if name_accounts else {}
     if out is not None:
@@ -288,14 +289,3 @@ def _p(log10: float) -> str:
         return f"{10**log10:.3g}"
     power = math.floor(log10)
     return f"{10 ** (log10 - power):.1f}e{power}"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; silence elsewhere."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("Scoring keys", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,6 +19,7 @@ from stillwatch.audit.audit import Audit, counted
 from stillwatch.audit.findings import Finding
 from stillwatch.dossier.report import environment, policy, style
 from stillwatch.dossier.svg import box, picture, rule, text
+from stillwatch.dossier.whole import write_whole
 from stillwatch.errors import FindingsError
 
 REPORT, RESULT, EVIDENCE, PATCH = "report.html", "audit.json", "evidence.parquet", "croissant-patch.json"
@@ -136,24 +135,7 @@ def write_audit(audit: Audit, folder: Path) -> Path:
         FindingsError: the target holds something else, or cannot be written.
     """
     check_audit_target(folder)
-    target = folder.absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-        try:
-            _fill(audit, partial)
-            if target.exists():
-                old = partial.with_name(partial.name.replace(".partial-", ".replaced-"))
-                target.rename(old)
-                partial.rename(target)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise FindingsError(f"cannot write {folder}", got=str(error.strerror), do="Name another --out.") from error
+    write_whole(folder, partial(_fill, audit))
     return folder / REPORT
 
 
@@ -162,7 +144,3 @@ def _fill(audit: Audit, folder: Path) -> None:
     (folder / REPORT).write_text(render_audit(audit), "utf-8")
     for name, tree in ((RESULT, audit.to_dict()), (PATCH, audit.croissant)):
         (folder / name).write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", "utf-8")
-    for path in folder.iterdir():
-        path.chmod(0o600)
-        with path.open("rb") as written:
-            os.fsync(written.fileno())

@@ -1,24 +1,20 @@
 """folder: a findings folder, written whole or not at all, and read back.
 
-Everything is written into a hidden folder beside the target, flushed, and renamed into place; `run.json` is written
-last. A folder without a run.json that says `complete` is not a findings folder, whatever else lies in it.
+`run.json` is written last. A folder without a run.json that says `complete` is not a findings folder, whatever else
+lies in it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import json
-import os
-import shutil
-import tempfile
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from stillwatch.dossier.findings import Findings
 from stillwatch.dossier.report import render_report
+from stillwatch.dossier.whole import write_whole
 from stillwatch.errors import FindingsError
 from stillwatch.records import FINDINGS, SCHEMA_VERSION
 
@@ -63,24 +59,8 @@ def write_findings(findings: Findings, folder: Path) -> Path:
         FindingsError: the target holds something else, or cannot be written.
     """
     check_target(folder)
-    folder = folder.absolute()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-        try:
-            claim = _claim(partial)
-            try:
-                _fill(findings, partial)
-                _swap(partial, folder)
-            finally:
-                os.close(claim)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise FindingsError(f"cannot write {folder}", got=str(error.strerror), do="Name another --out.") from error
-    return folder / REPORT
+    write_whole(folder.absolute(), partial(_fill, findings))
+    return folder.absolute() / REPORT
 
 
 def read_findings(folder: Path) -> Findings:
@@ -113,51 +93,3 @@ def _fill(findings: Findings, folder: Path) -> None:
     (folder / REPORT).write_text(render_report(findings), "utf-8")
     run = {"complete": True, "schema_version": SCHEMA_VERSION} | dict(findings.run)
     (folder / RUN).write_text(json.dumps(run, indent=2, sort_keys=True) + "\n", "utf-8")
-    for path in folder.iterdir():
-        path.chmod(0o600)
-        with path.open("rb") as written:
-            os.fsync(written.fileno())
-
-
-def _swap(partial: Path, folder: Path) -> None:
-    if folder.exists():
-        old = partial.with_name(partial.name.replace(".partial-", ".replaced-"))
-        try:
-            folder.rename(old)
-            partial.rename(folder)
-        except BaseException:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        partial.rename(folder)
-
-
-def _sweep(folder: Path) -> None:
-    """Mend what a killed scan of the same target left behind: put back what it had moved away, drop the rest.
-
-    A partial folder that another scan holds is left to it.
-    """
-    name = glob.escape(folder.name)
-    for old in sorted(folder.parent.glob(f".{name}.replaced-*")):
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.rename(folder)
-    for left in folder.parent.glob(f".{name}.partial-*"):
-        with suppress(OSError):
-            claim = _claim(left)
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(claim)
-
-
-def _claim(folder: Path) -> int:
-    """Lock a folder until the descriptor is closed or the process ends; OSError where another one holds it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

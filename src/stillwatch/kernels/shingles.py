@@ -71,7 +71,7 @@ def _check_words(n_words: int) -> None:
 
 
 @jit
-def _put(scratch: Bytes, n: int, code: Word) -> int:
+def put(scratch: Bytes, n: int, code: Word) -> int:
     """Write one folded character; returns the new length."""
     if code < 0x80:
         scratch[U(n)] = code
@@ -118,7 +118,7 @@ def fold_tokens(data: Bytes, at: int, edge: int, scratch: Bytes, weight: int) ->
                 kind, code, at = _beyond_ascii(data, at, edge, step)
             if kind == LETTER:
                 if code != _ZERO or last != _ZERO:
-                    n = _put(scratch, n, code)
+                    n = put(scratch, n, code)
                 last = code
                 continue
             if kind == IGNORED:
@@ -134,7 +134,7 @@ def fold_tokens(data: Bytes, at: int, edge: int, scratch: Bytes, weight: int) ->
                 weight -= _WORD
             after_number, first, last = number, n, 0
         if dense and weight > 0:
-            n = _put(scratch, n, code)
+            n = put(scratch, n, code)
             scratch[U(n)] = _HALF_MARK
             n += 1
             weight -= _HALF

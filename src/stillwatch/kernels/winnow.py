@@ -23,6 +23,7 @@ from stillwatch.kernels.columns import I64, U64, Bytes, Spans, is_null, text_spa
 from stillwatch.kernels.compile import Word, jit
 from stillwatch.kernels.hashing import HashKey
 from stillwatch.kernels.scripts import ASCII, BREAK, DENSE, IGNORED, classify, decode
+from stillwatch.kernels.shingles import put
 from stillwatch.kernels.siphash import Key, U, sip_key
 
 SPAN_WORDS = 20
@@ -99,17 +100,6 @@ def span_keys(text: pa.Array, key: HashKey, *, n_words: int) -> tuple[I64, U64]:
 
 
 @jit
-def _put(scratch: Bytes, n: int, code: Word) -> int:
-    if code < 0x80:
-        scratch[U(n)] = code
-        return n + 1
-    scratch[U(n)] = 0x80 | (code >> 14)
-    scratch[U(n + 1)] = 0x80 | (code >> 7 & 0x7F)
-    scratch[U(n + 2)] = 0x80 | (code & 0x7F)
-    return n + 3
-
-
-@jit
 def _read_words(spans: Spans, row: int, key: Key, scratch: Bytes, words: U64) -> int:
     """Write the hash of each word of a row into `words`; how many."""
     data, offsets, valid = spans
@@ -135,7 +125,7 @@ def _read_words(spans: Spans, row: int, key: Key, scratch: Bytes, words: U64) ->
             words[n] = sip_key(scratch, U(0), U(used), key)
             n, used = n + 1, 0
         if not ends:
-            used = _put(scratch, used, code)
+            used = put(scratch, used, code)
             if dense:
                 words[n] = sip_key(scratch, U(0), U(used), key)
                 n, used = n + 1, 0
