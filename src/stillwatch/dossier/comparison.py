@@ -6,9 +6,7 @@ allows nothing but its one stylesheet. It holds no text of any prompt or answer.
 
 from __future__ import annotations
 
-import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from markupsafe import Markup
 from stillwatch.dossier import words
 from stillwatch.dossier.report import environment, policy, style
 from stillwatch.dossier.svg import box, picture, rule, text
+from stillwatch.dossier.whole import write_whole
 from stillwatch.errors import FindingsError
 
 RESULT, EVIDENCE, PAGE = "result.json", "evidence.parquet", "comparison.html"
@@ -42,39 +41,20 @@ def check_folder(folder: Path) -> None:
 
 
 def write_comparison(result: Mapping[str, Any], evidence: pa.Table, folder: Path) -> Path:
-    """Write result, evidence and page (folder 0700, files 0600), each whole or not at all; the path of the page.
+    """Write result, evidence and page (folder 0700, files 0600), whole or not at all; the path of the page.
 
     Raises:
         FindingsError: the target holds something else, or cannot be written.
     """
     check_folder(folder)
-    packed = io.BytesIO()
-    pq.write_table(evidence, packed, compression="zstd", version="2.6")
-    files = {
-        EVIDENCE: packed.getvalue(),
-        PAGE: render_comparison(result).encode(),
-        RESULT: (json.dumps(result, indent=2, sort_keys=True) + "\n").encode(),
-    }
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, content in files.items():
-            _replace(folder / name, content)
-    except OSError as error:
-        raise FindingsError(f"cannot write {folder}", got=str(error.strerror), do="Name another --out.") from error
+
+    def fill(partial: Path) -> None:
+        pq.write_table(evidence, partial / EVIDENCE, compression="zstd", version="2.6")
+        (partial / PAGE).write_text(render_comparison(result), "utf-8")
+        (partial / RESULT).write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", "utf-8")
+
+    write_whole(folder, fill)
     return folder / PAGE
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def render_comparison(result: Mapping[str, Any]) -> str:
