@@ -31,10 +31,24 @@ def test_the_reported_sizes_are_the_reported_ones() -> None:
     assert [each.n_exchanges for each in february.campaigns] == [150_000, 3_400_000, 13_000_000]
     assert sum(each.crew.n_accounts for each in february.campaigns) == 24_000
     for scenario in (june, february):
-        company = cast(scenario, seed=2, scale=0.02)
-        planted = sum(part.cast.exchanges.sum() for part in company.parts if part.campaign)
-        assert company.expected >= 2 * planted
         assert "allegations of one party" in " ".join(scenario.follows.split())
+
+
+@pytest.mark.parametrize("scale", [0.0002, 0.0005, 0.002, 0.005, 0.02, 0.1])
+@pytest.mark.parametrize("name", ["reported-2026-06", "reported-2026-02"])
+def test_ordinary_traffic_is_more_than_the_campaigns(name: str, scale: float) -> None:
+    """At every scale a tenth more ordinary exchanges are expected than planted ones, and nearly so many are sent."""
+    for seed in (1, 2, 3) if scale < 0.05 else (1,):
+        company = cast(load_scenario(name), seed=seed, scale=scale)
+        planted = sum(part.cast.exchanges.sum() for part in company.parts if part.campaign)
+        assert company.expected - planted >= 1.0999 * planted
+    if scale < 0.001:
+        played = play(load_scenario(name), seed=1, scale=scale)
+        campaign_of = dict(
+            zip(played.truth["account_id"].to_pylist(), played.truth["campaign"].to_pylist(), strict=True)
+        )
+        n_planted = sum(campaign_of[account] is not None for account in played.exchanges["account_id"].to_pylist())
+        assert played.exchanges.num_rows - n_planted > n_planted
 
 
 def test_ordinary_traffic_alone_means_no_campaign() -> None:

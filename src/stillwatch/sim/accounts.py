@@ -10,13 +10,17 @@ import pyarrow.compute as pc
 
 from stillwatch.records import ACCOUNTS, TIMESTAMP
 from stillwatch.sim.cast import Cast
-from stillwatch.sim.dice import Dice, Ints
+from stillwatch.sim.dice import Dice, Flags, Ints
 from stillwatch.sim.places import COUNTRIES, FREE_MAIL, N_ISSUERS, hexes
 from stillwatch.sim.tongues import grammar
 
 COLUMNS: Final = tuple(
-    "account_id created_at org_id email_domain payment_fingerprint payment_bin country plan is_reseller".split()
+    "account_id created_at org_id email_domain email_hash phone_hash payment_fingerprint payment_bin country plan "
+    "is_reseller".split()
 )
+
+NO_MAIL: Final = 0.03
+"""Share of accounts that signed up through somebody else's identity and left no address."""
 
 
 def account_rows(cast: Cast, ids: pa.Array) -> pa.Table:
@@ -29,6 +33,8 @@ def account_rows(cast: Cast, ids: pa.Array) -> pa.Table:
         "created_at": pa.array(cast.created_us + dice.below("moment", 1_000_000), pa.int64()).cast(TIMESTAMP),
         "org_id": _pick(_ids(cast, "org", cast.org, 8), cast.org),
         "email_domain": _mail(cast),
+        "email_hash": _where(~dice.flag("no mail", NO_MAIL), hexes(dice.word("mail"), prefix="mail_", digits=12)),
+        "phone_hash": _pick(_ids(cast, "phone", cast.phone, 12), cast.phone),
         "payment_fingerprint": _pick(_ids(cast, "card", cast.card, 12), cast.card),
         "payment_bin": bins.take(pa.array(cast.issuer, mask=cast.card < 0)),
         "country": pa.array(COUNTRIES, pa.string()).take(pa.array(cast.country)),
@@ -41,6 +47,10 @@ def account_rows(cast: Cast, ids: pa.Array) -> pa.Table:
 def _ids(cast: Cast, kind: str, number: Ints, digits: int) -> pa.Array:
     dice = cast.stage.dice(int(number.max(initial=-1)) + 1, kind, cast.population.name)
     return hexes(dice.word("id"), prefix=f"{kind}_", digits=digits)
+
+
+def _where(kept: Flags, texts: pa.Array) -> pa.Array:
+    return pc.if_else(pa.array(kept), texts, pa.scalar(None, pa.string()))
 
 
 def _pick(texts: pa.Array, place: Ints) -> pa.Array:

@@ -7,12 +7,31 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from stillwatch.errors import SettingsError
-from stillwatch.sim.population import Population
+from stillwatch.sim.bounds import SHARE, Range, check_number, check_numbers, check_weights
+from stillwatch.sim.population import Population, unwritten
 
 PLACES: Final = ("head", "tail", "middle", "system")
 FACETS: Final = ("card", "exit", "client", "hours")
 TIERS: Final = (0, 1, 2, 4)
 """How many of `FACETS` every account has of its own at each tier of isolation, in their order."""
+
+MIMICRY: Final = ("payment", "age", "volume", "exit", "client", "hours")
+RANGES: Final[Mapping[str, Range]] = {
+    "n_exchanges": (0, 1e12),
+    "per_card": (1, 1e9),
+    "per_phone": (1, 1e9),
+    "n_issuers": (0, 1e6),
+    "signup_days": (0, 1e5),
+    "n_batches": (0, 1e6),
+    "n_domains": (0, 1e6),
+    "life_days": (0, 1e5),
+    "rented": (0, 1e6),
+    "per_account": (1, 1e6),
+    "wordings": (1, 1e6),
+    "n_phrases": (0, 1e9),
+    **dict.fromkeys("aged elicit cover handover".split(), SHARE),
+}
+"""What the numbers of a campaign may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +54,8 @@ class Campaign:
     """Share of accounts that were bought, with an age like anybody's."""
     n_domains: int = 0
     """E-mail domains that the account factory registered for its accounts; 0: they use what everybody uses."""
+    per_phone: float = 1.0
+    """Accounts that its factory confirms with one telephone number."""
     life_days: float = 0.0
     """Mean days until an account is banned and another takes its place; 0: none is."""
     rented: int = 45
@@ -55,9 +76,18 @@ class Campaign:
     """Share of conversations that another account of the crew carries on after some turns."""
     copies: str = ""
     """A population whose system prompt, clients and exits the crew takes over, to look like its victims."""
+    mimics: frozenset[str] = frozenset()
+    """What each account takes after an ordinary account that chance chose, any of `MIMICRY`: whether it has a card and
+    declares an organisation, which make its plan (`payment`); when it signed up, begins and leaves (`age`); how much it
+    sends (`volume`); its client and settings; its hours. With `exit`, own exits are as its crew's `exits` say."""
+    among: str = ""
+    """The population those ordinary accounts are of; everybody where empty."""
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         wrong = {
+            "mimics what cannot be": self.mimics - set(MIMICRY),
+            "says what the grammar has no rule for": unwritten(self.cover_speech),
             "puts templates nowhere known": set(self.templates) - set(PLACES),
             "has no such facet to own": set(self.own) - set(FACETS),
         }
@@ -66,10 +96,20 @@ class Campaign:
                 raise SettingsError(f"campaign {self.name} {what}", got=", ".join(sorted(names)))
         if self.crew.group != (1, 1):
             raise SettingsError(f"campaign {self.name} has a crew in groups", do="Leave its group at (1, 1)")
-        if self.per_card < 1 or self.wordings < 1 or self.per_account < 1:
+        if "age" in self.mimics and self.life_days:
             raise SettingsError(
-                f"campaign {self.name} has less than one of something", do="Look at per_card, wordings, per_account"
+                f"campaign {self.name} mimics the age of others and replaces its banned", do="Leave one of them out"
             )
+
+    def _check_numbers(self) -> None:
+        where = f"campaign {self.name}"
+        check_numbers(where, self, RANGES)
+        for facet, share in self.own.items():
+            check_number(f"{where}.own.{facet}", share, SHARE)
+        for place, n_texts in self.templates.items():
+            check_number(f"{where}.templates.{place}", n_texts, (0, 1e9))
+        if self.cover:
+            check_weights(f"{where}.cover_speech", self.cover_speech)
 
     @property
     def name(self) -> str:

@@ -14,6 +14,9 @@ from stillwatch.sim.kernels import HOUR_US
 from stillwatch.sim.places import CAPS, HEATS, HOMES, N_ISSUERS, ZONES, Stage
 from stillwatch.sim.population import Population
 
+NO_PHONE = 0.4
+"""Share of accounts that never confirmed a telephone number."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Exits:
@@ -53,6 +56,7 @@ class Cast:
     """It has a domain of its own, or of its unit."""
     mail: Ints
     """Who shares its domain."""
+    phone: Ints
     clients: pa.Table
     client: Ints
     cap: Ints
@@ -99,6 +103,7 @@ def draw_cast(stage: Stage, population: Population) -> Cast:
         org=org,
         own_mail=(np.full(n, "mail" in population.shares)) | (org >= 0) | dice.flag("own mail", 0.12),
         mail=group if "mail" in population.shares else np.arange(n),
+        phone=np.where(dice.flag("no phone", NO_PHONE), -1, np.arange(n)),
         clients=clients,
         client=client,
         cap=np.where(own, CAPS[dice.below("cap", len(CAPS))], clients["max_tokens"].to_numpy()[client]),

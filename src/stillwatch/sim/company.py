@@ -71,6 +71,7 @@ class Company:
 def gather(stage: Stage, populations: Sequence[Population], campaigns: Sequence[Campaign]) -> Company:
     """Draw everybody. Memory is linear in accounts."""
     parts = _draw(stage, populations, campaigns)
+    _fill_up(parts, stage.least_ordinary)
     casts = [part.cast for part in parts]
     sizes = [len(cast) for cast in casts]
     part = np.repeat(np.arange(len(parts)), sizes)
@@ -85,6 +86,7 @@ def gather(stage: Stage, populations: Sequence[Population], campaigns: Sequence[
     def each(field: str, kind: type = float) -> Any:
         return np.array([getattr(cast.population, field) for cast in casts], kind)[part]
 
+    winds = np.concatenate([stage.dice(1, "winds", cast.population.name).word("wind") for cast in casts])[part]
     first_us, turns, rate = (all_of([found[place] for found in firsts]) for place in range(3))
     rhythm, zone, begin, end, cap, heat, expected = (
         all_of([getattr(cast, field) for cast in casts])
@@ -113,7 +115,7 @@ def gather(stage: Stage, populations: Sequence[Population], campaigns: Sequence[
         exit_hosts=all_of([cast.exits.n_hosts for cast in casts]),
         sessions=(
             words, rate, rhythm, zone, each("days"), begin, end, first_us, turns,
-            each("session"), each("gap_s") * 1e6, each("burst"),
+            each("session"), each("gap_s") * 1e6, each("burst"), each("gust"), winds,
         ),
         expected=float(expected.sum()),
     )  # fmt: skip
@@ -124,8 +126,21 @@ def _draw(stage: Stage, populations: Sequence[Population], campaigns: Sequence[C
     parts = [Part(draw_cast(stage, population)) for population in populations]
     for campaign in campaigns:
         victim = by_name.get(campaign.copies)
-        parts.append(Part(enrol(stage, campaign, victim=victim), campaign, victim))
+        crowd = [part.cast for part in parts if not part.campaign and campaign.among in ("", part.cast.population.name)]
+        parts.append(Part(enrol(stage, campaign, crowd, victim=victim), campaign, victim))
     return parts
+
+
+def _fill_up(parts: Sequence[Part], least: float) -> None:
+    """Let ordinary accounts send more, all by one factor, where they are expected to send too little."""
+    ordinary, planted = (
+        sum(float(part.cast.exchanges.sum()) for part in parts if bool(part.campaign) == which)
+        for which in (False, True)
+    )
+    if 0.0 < ordinary < least * planted:
+        for part in parts:
+            if not part.campaign:
+                part.cast.exchanges *= least * planted / ordinary
 
 
 def _encoded(clients: pa.Table) -> dict[str, pa.DictionaryArray]:

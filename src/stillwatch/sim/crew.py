@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from stillwatch.sim.cast import Cast, Exits, draw_cast, draw_clients, draw_exits
 from stillwatch.sim.clock import RHYTHMS
 from stillwatch.sim.dice import Flags, Ints
 from stillwatch.sim.kernels import HOUR_US
+from stillwatch.sim.mimicry import choose_models, pay_like, take_after
 from stillwatch.sim.places import ZONES, Stage
 from stillwatch.sim.population import Population
 
@@ -23,22 +25,30 @@ FACTORY_MAIL = 0.7
 """Share of accounts at the domains of their factory, where there are any."""
 
 
-def enrol(stage: Stage, campaign: Campaign, *, victim: Population | None = None) -> Cast:
-    """Draw the accounts of a campaign; `victim` is the population it copies."""
+def enrol(stage: Stage, campaign: Campaign, crowd: Sequence[Cast], *, victim: Population | None = None) -> Cast:
+    """Draw the accounts of a campaign; `victim` is the population it copies, `crowd` those it may take after."""
     crew = campaign.crew
     if victim:
         crew = replace(crew, clients=victim.clients, exits=victim.exits)
     cast = draw_cast(stage, crew)
     if not len(cast):
         return cast
+    model = choose_models(cast, crowd) if campaign.mimics else None
+    if model and "payment" in campaign.mimics:
+        pay_like(cast, model)
+    if model and "volume" in campaign.mimics:
+        cast.exchanges = model.of("exchanges")
     if campaign.n_exchanges:
         cast.exchanges *= campaign.n_exchanges * stage.scale / cast.exchanges.sum()
     if campaign.life_days:
         _replace_the_banned(cast, campaign)
     _sign_up(cast, campaign)
     _deal_cards(cast, campaign)
+    _deal_phones(cast, campaign)
     _leave_through(cast, campaign, rents=bool(campaign.rented) and not victim)
     _own_clients_and_hours(cast, campaign)
+    if model:
+        take_after(cast, model, campaign.mimics, own_client=_owns(cast, campaign, "client"))
     return cast
 
 
@@ -97,14 +107,24 @@ def _deal_cards(cast: Cast, campaign: Campaign) -> None:
     cast.issuer = issuer[card]
 
 
+def _deal_phones(cast: Cast, campaign: Campaign) -> None:
+    """Confirm accounts with the telephone numbers of their factory, where it has fewer of them than accounts."""
+    if campaign.per_phone > 1:
+        n_phones = max(1, round(len(cast) / campaign.per_phone))
+        dealt = len(cast) + cast.dice.below("phone", n_phones)
+        cast.phone = np.where(cast.phone < 0, -1, dealt)
+
+
 def _leave_through(cast: Cast, campaign: Campaign, *, rents: bool) -> None:
-    """Rent networks, rather those that strangers use too; accounts with an exit of their own live at a home's."""
+    """Rent networks, rather those that strangers use too; accounts with an exit of their own live at a home's,
+    or leave through what their kind does."""
     stage, crew = cast.stage, cast.population
     rented = {pool: _rent(stage, campaign, pool) for pool in crew.exits} if rents else None
     shared = draw_exits(stage, crew, np.arange(len(cast)), cast.country, rented=rented)
     own = _owns(cast, campaign, "exit")
     if own.any():
-        home = draw_exits(stage, replace(crew, exits={"home": (1, 2)}), np.arange(len(cast)), cast.country)
+        pools = crew.exits if "exit" in campaign.mimics else {"home": (1, 2)}
+        home = draw_exits(stage, replace(crew, exits=pools), np.arange(len(cast)), cast.country)
         shared = Exits(
             owner=np.where(own, len(cast) + home.owner, shared.owner),
             start=np.concatenate([shared.start, shared.start[-1] + home.start[1:]]),

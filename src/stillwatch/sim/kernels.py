@@ -24,6 +24,9 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 TOGETHER_US = 1000.0
 """Median gap of exchanges that a program sends at once."""
 
+GUSTS_PER_HOUR = 240
+"""Parts of an hour that differ in how many sessions begin in them, where they come in gusts."""
+
 MOST_SESSIONS = 500
 """Sessions an account may begin in one hour."""
 
@@ -137,16 +140,33 @@ def _sit(columns: Any, n: int, who: int, key: Word, start: int, n_turns: int, pa
 
 
 @jit
+def _gusty(luck: float, gust: float, word: Word) -> float:
+    """A moment of an hour, as a share of it, drawn by how busy each of its parts is: Pareto, of tail index 1 / gust."""
+    total = 0.0
+    for part in range(GUSTS_PER_HOUR):
+        total += (1.0 - unit(mix(word + np.uint64(part) * GOLDEN))) ** -gust
+    level, wanted = 0.0, luck * total
+    for part in range(GUSTS_PER_HOUR):
+        weight = (1.0 - unit(mix(word + np.uint64(part) * GOLDEN))) ** -gust
+        if wanted < level + weight or part == GUSTS_PER_HOUR - 1:
+            moment: float = (part + min((wanted - level) / weight, 1.0 - 1e-9)) / GUSTS_PER_HOUR
+            return moment
+        level += weight
+    return luck
+
+
+@jit
 def sessions(people: Any, weights: Array, low_h: int, high_h: int, last_us: int) -> tuple[Array, Array, Array, Array]:
     """The exchanges of all sessions that begin in a stretch of hours since 1970: (account, ts in us, session, turn).
 
     `people`, of each account: key, rate (sessions an hour at weight 1), rhythm, zone (h), share of days with any,
-    begin, end, first (us), first_turns, mean turns, median gap (us), and share of turns sent at once with the next.
+    begin, end, first (us), first_turns, mean turns, median gap (us), share of turns sent at once with the next, how
+    gusty, and whose gusts.
     `weights[rhythm, hour of week]`.
     Sessions are a Poisson process in the hours an account is there; its first one is given. A session that would run
     past the account's end or `last_us` is moved back. Costs some 6 ns an account and hour and 60 ns an exchange.
     """
-    key, rate, rhythm, zone, days, begin, end, first, first_turns, turns, gap_us, burst = people
+    key, rate, rhythm, zone, days, begin, end, first, first_turns, turns, gap_us, burst, gust, winds = people
     columns = (np.empty(1024, np.int64), np.empty(1024, np.int64), np.empty(1024, np.uint64), np.empty(1024, np.int64))
     n = 0
     for who in range(key.size):
@@ -166,7 +186,10 @@ def sessions(people: Any, weights: Array, low_h: int, high_h: int, last_us: int)
             state = mix(key[who] + np.uint64(hour) * GOLDEN)
             for _ in range(_poisson(mean, unit(state))):
                 state = mix(state + GOLDEN)
-                start = hour * HOUR_US + int(unit(state) * HOUR_US)
+                share = unit(state)
+                if gust[who] > 0.0:
+                    share = _gusty(share, gust[who], mix(winds[who] ^ np.uint64(hour)))
+                start = hour * HOUR_US + int(share * HOUR_US)
                 length = np.log(1.0 - unit(mix(state ^ GOLDEN))) / np.log(1.0 - 1.0 / max(turns[who], 1.000001))
                 if begin[who] <= start < last:
                     columns, n = _sit(columns, n, who, state, start, 1 + int(length), pace, within)

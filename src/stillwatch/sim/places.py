@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from stillwatch.errors import SettingsError
+from stillwatch.sim.bounds import check_numbers
 from stillwatch.sim.dice import Dice, Ints, Words, name_word
 from stillwatch.sim.grammar import strings
 from stillwatch.sim.kernels import HOUR_US, write_hex
@@ -36,6 +38,7 @@ FREE_MAIL: Final = ("mailhill.example", "postino.example", "inboxly.example", "k
 MODELS: Final = ("polaris-1-mini", "polaris-1", "polaris-2")
 CAPS: Final = np.array([-1, -1, 512, 1024, 2048, 4096, 8192])
 HEATS: Final = np.array([np.nan, np.nan, 0.0, 0.2, 0.7, 1.0])
+N_NETWORKS: Final = 1 << 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,9 @@ class Pool:
     n_hosts: int = 253
     """Addresses in use on each network; few: many accounts behind one address."""
 
+    def __post_init__(self) -> None:
+        check_numbers("a pool", self, {"n_networks": (1, N_NETWORKS), "skew": (0, 5), "n_hosts": (1, 253)})
+
 
 POOLS: Final[Mapping[str, Pool]] = {
     "home": Pool(n_networks=9000, skew=0.35, local=True),
@@ -61,10 +67,10 @@ POOLS: Final[Mapping[str, Pool]] = {
     "campus": Pool(n_networks=5, skew=0.6, n_hosts=6),
     "hall": Pool(n_networks=2, n_hosts=4),
     "lecture": Pool(n_networks=2, n_hosts=4),
+    "relay": Pool(),
 }
-"""Common pools, sized for a world of some thousand accounts; one not named here is a small `Pool()`."""
+"""Common pools, sized for a world of some thousand accounts."""
 
-N_NETWORKS: Final = 1 << 19
 N_ISSUERS: Final = 30
 CLIENTS_PER_FAMILY: Final[Mapping[str, int]] = {"web": 16, "app": 9, "sdk-py": 14, "sdk-js": 10, "curl": 4}
 ACCESS_PATHS: Final[Mapping[str, str]] = {"web": "app", "app": "app", "cloud": "cloud"}
@@ -91,6 +97,8 @@ class Stage:
     pools: Mapping[str, Pool] = field(default_factory=lambda: POOLS)
     messages: bool = False
     """Whole conversations are written out."""
+    least_ordinary: float = 0.0
+    """Ordinary exchanges to expect at least, as a multiple of the campaigns'."""
 
     @property
     def start_us(self) -> int:
@@ -113,8 +121,14 @@ class Stage:
         return Dice(Dice(np.arange(n, dtype=np.uint64) ^ word).word("stage"))
 
     def pool(self, name: str) -> Pool:
-        """A pool of the scenario, or a small one."""
-        return self.pools.get(name, Pool())
+        """A pool of the scenario.
+
+        Raises:
+            SettingsError: there is none of the name; the error lists those there are.
+        """
+        if name not in self.pools:
+            raise SettingsError(f"there is no pool {name!r}", expected=f"one of {', '.join(self.pools)}")
+        return self.pools[name]
 
     def networks(self, pool: str) -> Ints:
         """The network numbers of a pool, most popular first; `kernels.write_addresses` writes them."""

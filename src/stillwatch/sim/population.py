@@ -5,15 +5,44 @@ A population is a table of a scenario file; each field of `Population` is a key 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from stillwatch.errors import SettingsError
-from stillwatch.sim.clock import RHYTHMS
+from stillwatch.sim.bounds import (
+    MOST_ACCOUNTS,
+    POSITIVE,
+    SHARE,
+    Range,
+    check_exits,
+    check_number,
+    check_numbers,
+    check_span,
+    check_weights,
+)
+from stillwatch.sim.clock import RHYTHMS, SHAPES
 from stillwatch.sim.tongues import LANGUAGES, grammar
 
 SHAREABLE = frozenset({"card", "org", "mail", "network", "client", "signup"})
 SCOPES = ("all", "group", "account")
+RANGES: Final[Mapping[str, Range]] = {
+    "n_accounts": (0, MOST_ACCOUNTS),
+    "exchanges": (POSITIVE, 1e8),
+    "spread": (0, 5),
+    "most": (1, 1e9),
+    "behind": (1, 1e9),
+    "stay_h": (0.01, 1e6),
+    "days": (POSITIVE, 1),
+    "session": (1, 10_000),
+    "gap_s": (POSITIVE, 1e6),
+    **dict.fromkeys("burst churn free declared retry large wander".split(), SHARE),
+    "gust": (0, 3),
+    "adopt_days": (0, 1e5),
+    "context": (1, 1e7),
+    "output": (1, 1e7),
+}
+"""What the numbers of a population may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +97,9 @@ class Population:
     gap_s: float = 40.0
     burst: float = 0.0
     """Share of exchanges that a program sends at once with the next."""
+    gust: float = 0.0
+    """How much its sessions begin in gusts, as where its users react to the same events: parts of an hour are as busy
+    as a Pareto variable of tail index 1 / gust is large; 0: evenly."""
     active: tuple[float, float] = (0.0, 1.0)
     churn: float = 0.25
     """Share of accounts that leave before the end."""
@@ -95,21 +127,41 @@ class Population:
     output: float = 180.0
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         wrong = {
             "shares what cannot be shared": self.shares - SHAREABLE,
             "speaks unknown languages": set(self.languages) - set(LANGUAGES),
             "has an unknown rhythm": {self.rhythm} - set(RHYTHMS),
-            "says what the grammar has no rule for": {
-                symbol for symbol in (*self.speech, *(frame.symbol for frame in self.frames)) if not _written(symbol)
-            },
+            "has token counts of an unknown shape": {self.shape} - set(SHAPES),
+            "has set texts of what it never says": set(self.public) - set(self.speech),
+            "says what the grammar has no rule for": unwritten(
+                (*self.speech, *(frame.symbol for frame in self.frames))
+            ),
         }
         for what, names in wrong.items():
             if names:
                 raise SettingsError(f"population {self.name} {what}", got=", ".join(sorted(names)))
         if any(frame.scope not in SCOPES for frame in self.frames):
             raise SettingsError(f"population {self.name} has a frame of unknown scope", expected=", ".join(SCOPES))
-        if not 1 <= self.group[0] <= self.group[1] or self.n_accounts < 0 or self.exchanges <= 0 or self.session < 1:
-            raise SettingsError(f"population {self.name} has impossible sizes", do="Look at n_accounts, group, session")
+        if not 1 <= self.group[0] <= self.group[1] <= MOST_ACCOUNTS:
+            raise SettingsError(
+                f"population {self.name}.group is out of range", got=str(self.group), expected="fewest and most, from 1"
+            )
+
+    def _check_numbers(self) -> None:
+        where = f"population {self.name}"
+        if not self.name:
+            raise SettingsError("a population has no name", do="Name it")
+        check_numbers(where, self, RANGES)
+        for name in ("languages", "speech", "clients"):
+            check_weights(f"{where}.{name}", getattr(self, name))
+        for name in ("active", "signup"):
+            check_span(f"{where}.{name}", getattr(self, name))
+        check_exits(f"{where}.exits", self.exits)
+        for symbol, n_texts in self.public.items():
+            check_number(f"{where}.public.{symbol}", n_texts, (1, 1e9))
+        for frame in self.frames:
+            check_numbers(f"{where}: frame {frame.symbol}", frame, {"n": (1, 1e6), "share": SHARE})
 
     @property
     def frames(self) -> list[Frame]:
@@ -117,5 +169,6 @@ class Population:
         return [frame for frame in (self.system, self.head, self.tail) if frame]
 
 
-def _written(symbol: str) -> bool:
-    return f"en_{symbol}" in grammar()
+def unwritten(symbols: Iterable[str]) -> set[str]:
+    """The symbols that the grammar has no rule for."""
+    return {symbol for symbol in symbols if f"en_{symbol}" not in grammar()}

@@ -6,6 +6,7 @@ of `worlds/campaigns.toml`, and changes what it wants: every field of `Populatio
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -17,13 +18,15 @@ from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
-from stillwatch.errors import SettingsError
+from stillwatch.errors import InputError, SettingsError
 from stillwatch.settings import suggestion
+from stillwatch.sim.bounds import SHARE, check_number, check_numbers
 from stillwatch.sim.campaign import Campaign
 from stillwatch.sim.places import POOLS, Pool
 from stillwatch.sim.population import Frame, Population
 
 Block = TypeVar("Block")
+COMPLAINT: Final = re.compile(r"Expected `(?P<expected>.*?)`(?:, got `(?P<got>.*?)`)?(?: - at `(?P<path>.*)`)?")
 LIBRARIES: Final = ("populations", "campaigns")
 NO_CHANGE: Final[Mapping[str, Any]] = {}
 HARD_NEGATIVES: Final = (
@@ -50,6 +53,9 @@ class Scenario:
     """Network pools to add to or change in `places.POOLS`."""
     messages: bool = False
     """Write the column `messages`: what was asked and answered before, which shows conversations handed over."""
+    least_ordinary: float = 0.0
+    """Ordinary exchanges to expect at least, as a multiple of the campaigns'; where chance drew fewer, as it may at a
+    small scale, every ordinary account sends so much more."""
 
     def __post_init__(self) -> None:
         names = [*(each.name for each in self.populations), *(each.name for each in self.campaigns)]
@@ -58,8 +64,21 @@ class Scenario:
         ordinary = {population.name for population in self.populations}
         if strangers := sorted({each.copies for each in self.campaigns} - ordinary - {""}):
             raise SettingsError("a campaign copies a population that is not there", got=", ".join(strangers))
-        if self.start.tzinfo is None or self.n_days < 1:
-            raise SettingsError("a scenario needs a start with a time zone and at least one day")
+        if self.start.tzinfo is None:
+            raise SettingsError("a scenario needs a start with a time zone", got=str(self.start))
+        check_number("the year of start", self.start.year, (1971, 2200))
+        check_numbers("scenario", self, {"n_days": (1, 3660), "release": SHARE, "least_ordinary": (0, 100)})
+        if strangers := sorted({each.among for each in self.campaigns} - ordinary - {""}):
+            raise SettingsError("a campaign hides among a population that is not there", got=", ".join(strangers))
+        pools = self.all_pools()
+        for each in (*self.populations, *(one.crew for one in self.campaigns)):
+            if unknown := sorted(set(each.exits) - set(pools)):
+                raise SettingsError(
+                    f"{each.name}.exits names a pool that is not there",
+                    got=", ".join(unknown),
+                    expected=f"any of {', '.join(pools)}",
+                    do="Add it under [pools], or choose one that is there.",
+                )
 
     def all_pools(self) -> Mapping[str, Pool]:
         """The common pools and its own."""
@@ -125,12 +144,19 @@ def load_scenario(name: str | Path) -> Scenario:
         raise SettingsError(
             f"there is no scenario {str(name)!r}", do=f"Name a TOML file, or one of: {', '.join(known)}."
         )
-    table = _read(path)
-    _check_keys(Scenario, table, str(path))
-    populations = tuple(_population(each, change) for each, change in table.pop("populations", {}).items())
-    campaigns = tuple(_campaign(each) for each in table.pop("campaigns", ()))
-    pools = {name: _convert(Pool, pool, f"pool {name}") for name, pool in table.pop("pools", {}).items()}
-    plain = _convert(Scenario, table, str(path))
+    table, where = _read(path), str(path)
+    _check_keys(Scenario, table, where)
+    populations = tuple(
+        _population(each, _table(change, f"{where}: populations.{each}"))
+        for each, change in _table(table.pop("populations", {}), f"{where}: populations").items()
+    )
+    listed = _list(table.pop("campaigns", []), f"{where}: campaigns")
+    campaigns = tuple(_campaign(_table(each, f"{where}: campaigns[{n}]")) for n, each in enumerate(listed))
+    pools = {
+        name: _pool(name, _table(pool, f"{where}: pools.{name}"))
+        for name, pool in _table(table.pop("pools", {}), f"{where}: pools").items()
+    }
+    plain = _convert(Scenario, table, where)
     return replace(plain, populations=populations, campaigns=campaigns, pools=pools)
 
 
@@ -153,8 +179,35 @@ def _library(name: str) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read", got=error.strerror or type(error).__name__) from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} is not TOML", got="tables nested too deeply") from error
+    except ValueError as error:  # also a number of more digits than Python reads
         raise SettingsError(f"{path} is not TOML", got=str(error)) from error
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SettingsError(f"{where} makes no sense", got=type(value).__name__, expected="a table")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise SettingsError(f"{where} makes no sense", got=type(value).__name__, expected="a list of tables")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise SettingsError(f"{where} makes no sense", got=repr(value)[:60], expected="a name")
+    return value
+
+
+def _pool(name: str, table: Mapping[str, Any]) -> Pool:
+    _check_keys(Pool, table, f"pool {name}")
+    return _convert(Pool, table, f"pool {name}")
 
 
 def _entry(library: str, name: str) -> dict[str, Any]:
@@ -170,7 +223,7 @@ def _entry(library: str, name: str) -> dict[str, Any]:
 def _population(name: str, change: Mapping[str, Any]) -> Population:
     """A population like the one of its name, or like the one its table names."""
     change = dict(change)
-    like = change.pop("like", name)
+    like = _text(change.pop("like", name), f"population {name}: like")
     table = _merged(_entry("populations", like), change) | {"name": name}
     _check_keys(Population, table, f"population {name}")
     return _convert(Population, table, f"population {name}")
@@ -179,12 +232,18 @@ def _population(name: str, change: Mapping[str, Any]) -> Population:
 def _campaign(change: Mapping[str, Any]) -> Campaign:
     change = dict(change)
     like = change.pop("like", None)
-    name = change.pop("name", like)
-    table = _merged(_entry("campaigns", like), change) if like else change
-    tier = table.pop("tier", None)
-    crew = {"name": name, **table.get("crew", {})}
-    table["crew"] = _merged(_entry("populations", crew.pop("like")), crew) if "like" in crew else crew
+    name = _text(change.pop("name", like), "a campaign's name")
     where = f"campaign {name}"
+    if "crew" in change:
+        _table(change["crew"], f"{where}: crew")
+    table = _merged(_entry("campaigns", _text(like, f"{where}: like")), change) if like is not None else change
+    tier = table.pop("tier", None)
+    if tier is not None and type(tier) is not int:
+        raise SettingsError(f"{where}: tier makes no sense", got=repr(tier)[:60], expected="0 to 3")
+    crew = {"name": name, **table.get("crew", {})}
+    if "like" in crew:
+        crew = _merged(_entry("populations", _text(crew.pop("like"), f"{where}: crew.like")), crew)
+    table["crew"] = crew
     _check_keys(Campaign, table, where)
     _check_keys(Population, table["crew"], where)
     made = _convert(Campaign, table, where)
@@ -206,11 +265,24 @@ def _check_keys(kind: type, table: Mapping[str, Any], where: str) -> None:
             raise SettingsError(f"{where}: there is no key {name!r}", do=suggestion(name, known))
     for place in ("system", "head", "tail"):
         if kind is Population and place in table:
-            _check_keys(Frame, table[place], f"{where}: {place}")
+            _check_keys(Frame, _table(table[place], f"{where}: {place}"), f"{where}: {place}")
 
 
 def _convert(kind: type[Block], table: Mapping[str, Any], where: str) -> Block:
     try:
         return msgspec.convert(table, type=kind)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{where} makes no sense", got=str(error)) from None
+        raise _explained(where, str(error)) from None
+
+
+def _explained(where: str, said: str) -> SettingsError:
+    """What msgspec says of a value, as the key's path, what it got and what it expected."""
+    found = COMPLAINT.fullmatch(said)
+    if not found:
+        return SettingsError(f"{where} makes no sense", got=said)
+    key = (found["path"] or "").removeprefix("$").removeprefix(".")
+    return SettingsError(
+        f"{where}: {key} makes no sense" if key else f"{where} makes no sense",
+        got=found["got"],
+        expected=found["expected"],
+    )

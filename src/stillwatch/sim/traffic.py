@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from stillwatch.records import EXCHANGES, TIMESTAMP
 from stillwatch.sim.clock import SHAPES, draw_tokens, weekly_weights
 from stillwatch.sim.company import Company
-from stillwatch.sim.dice import Dice, Ints, Words
+from stillwatch.sim.dice import Dice, Flags, Ints, Words
 from stillwatch.sim.grammar import strings
 from stillwatch.sim.kernels import HOUR_US, choose_exits, sessions, write_addresses
 from stillwatch.sim.places import MODELS, hexes
@@ -20,8 +20,8 @@ from stillwatch.sim.speech import N_PARTS, SYSTEM, Lines, Speakers, speak, work
 from stillwatch.sim.tongues import grammar
 
 COLUMNS: Final = tuple(
-    "account_id ts exchange_id end_user model access_path system_prompt prompt input_tokens output_tokens max_tokens "
-    "temperature ip user_agent tls_fingerprint".split()
+    "account_id ts exchange_id api_key_id end_user session_id model access_path system_prompt prompt input_tokens "
+    "output_tokens max_tokens temperature ip user_agent tls_fingerprint".split()
 )
 REPEATED: Final = tuple("model access_path system_prompt user_agent tls_fingerprint".split())
 """Columns whose values repeat; they are handed over as dictionaries."""
@@ -33,6 +33,9 @@ SCHEMA: Final = pa.schema(
     ]
 )
 BYTES_PER_TOKEN = 3.9
+NAMES_SESSIONS: Final = 0.35
+"""Share of accounts whose API client sends a session id."""
+
 N_TURNS: Final = 12
 """Turns a client sends along; older ones fall away."""
 
@@ -76,7 +79,9 @@ def play_hours(company: Company, low_h: int, high_h: int) -> pa.Table:
         "account_id": company.ids.take(pa.array(rows.account)),
         "ts": pa.array(rows.ts, pa.int64()).cast(TIMESTAMP),
         "exchange_id": hexes(dice.word("id"), prefix="req_", digits=16),
+        "api_key_id": _api_keys(company, rows),
         "end_user": _end_users(company, rows),
+        "session_id": _session_ids(company, rows),
         "model": pa.DictionaryArray.from_arrays(_models(company, rows, dice), pa.array(MODELS)),
         "access_path": company.clients["access_path"].take(client),
         "system_prompt": system,
@@ -218,6 +223,39 @@ def _leave(company: Company, rows: Rows) -> tuple[Ints, Ints]:
     network = company.exit_network[at]
     host = Dice(account.word("host", network)).below("host", company.exit_hosts[at]) + 1
     return network, host
+
+
+def _through_app(company: Company, rows: Rows) -> Flags:
+    """Which rows came through the provider's own application, and not through its API."""
+    app = np.array([path == "app" for path in company.clients["access_path"].to_pylist()], bool)
+    out: Flags = app[company.client[rows.account]]
+    return out
+
+
+def _where(chosen: Flags, texts: pa.Array) -> pa.Array:
+    """A text for each chosen row, null elsewhere."""
+    place = np.zeros(len(chosen), np.int64)
+    place[chosen] = np.arange(len(texts))
+    return texts.take(pa.array(place, mask=~chosen)) if len(texts) else pa.nulls(len(chosen), pa.string())
+
+
+def _api_keys(company: Company, rows: Rows) -> pa.Array:
+    """The key of each API row, one of up to three of its account's, the first used most; null for applications."""
+    named = ~_through_app(company, rows)
+    account = Dice(company.words[rows.account[named]])
+    which = (Dice(rows.session[named]).uniform("which key") ** 3 * (1 + account.below("keys", 3))).astype(np.int64)
+    return _where(named, hexes(account.word("api key", which), prefix="key_", digits=10))
+
+
+def _session_ids(company: Company, rows: Rows) -> pa.Array:
+    """The conversation as the account's client names it: all applications do, and some API clients.
+
+    A conversation that was handed over has another name in each account.
+    """
+    account = Dice(company.words[rows.account])
+    named = _through_app(company, rows) | account.flag("names sessions", NAMES_SESSIONS)
+    words = Dice(rows.session[named] ^ account.words[named]).word("conversation")
+    return _where(named, hexes(words, prefix="sess_", digits=12))
 
 
 def _end_users(company: Company, rows: Rows) -> pa.Array:

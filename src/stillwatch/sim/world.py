@@ -33,7 +33,7 @@ ROWS_PER_STRETCH: Final = 120_000
 
 STRETCHES_PER_FILE: Final = 8
 N_MAX_ACCOUNTS: Final = 20_000_000
-BYTES_PER_ROW: Final = 120
+BYTES_PER_ROW: Final = 135
 """More than an exchange takes on disk."""
 
 N_MIN_FILES: Final = 4
@@ -88,6 +88,7 @@ def cast(scenario: Scenario, *, seed: int, scale: float = 1.0) -> Company:
         scale=scale,
         pools=scenario.all_pools(),
         messages=scenario.messages,
+        least_ordinary=scenario.least_ordinary,
     )
     n = sum(each.n_accounts for each in (*scenario.populations, *(one.crew for one in scenario.campaigns)))
     if not 0 < n * scale <= N_MAX_ACCOUNTS:
