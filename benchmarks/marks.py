@@ -95,10 +95,13 @@ def steps() -> list[str]:
         }
         for name in SCHEMES:
             one = MarkProcessor(mark(Scheme(name=name), rng))
-            one(ids[:, :0], logits)
+            # Its prompt is the first token, and the rest has been generated.
+            for at in range(1, ids.shape[1]):
+                one(ids[:, :at], logits)
             calls[f"Stillwatch {name}, width 2"] = (partial(one, ids, logits), 50)
         two = MarkProcessor(mark(Scheme(split=(("provider", 0.5), ("account", 0.5))), rng))
-        two(ids[:, :0], logits)
+        for at in range(1, ids.shape[1]):
+            two(ids[:, :at], logits)
         calls["Stillwatch gumbel, provider and account"] = (partial(two, ids, logits), 50)
         for seeding, width, repeats in (("lefthash", 1, 20), ("selfhash", 4, 2)):
             peer = transformers.WatermarkLogitsProcessor(
@@ -153,10 +156,21 @@ def detection() -> list[str]:
         grams = grams_of(text, width=2)
         return p_log10(float(scores(grams, key, scheme=scheme)[0]), len(grams), scheme=scheme)
 
+    answered = [
+        Document(tokens[at : at + 200], tokens[at - 100 : at]) for at in range(100, len(tokens) - 200, 200)
+    ]  # each prompt is what stands before its answer: many of its windows come back
+
+    def with_prompts(name: Name) -> float:
+        scheme = Scheme(name=name, width=2)
+        grams = grams_of(answered, width=2)
+        return p_log10(float(scores(grams, key, scheme=scheme)[0]), len(grams), scheme=scheme)
+
     grams = grams_of(text, width=2)
     calls: dict[str, tuple[Callable[[], object], int]] = {
         "Stillwatch gumbel, ids to p": (lambda: ours("gumbel"), 1),
         "Stillwatch kgw, ids to p": (lambda: ours("kgw"), 1),
+        "Stillwatch gumbel, ids to p, 10,000 answers with prompts": (lambda: with_prompts("gumbel"), 1),
+        "Stillwatch kgw, ids to p, 10,000 answers with prompts": (lambda: with_prompts("kgw"), 1),
         "Stillwatch gumbel, each further key": (lambda: gumbel_sums(grams.packed, key, 2), 1),
         "plain NumPy gumbel, ids to p": (lambda: numpy_detector(tokens, 12345), 1),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,8 @@ Floats = npt.NDArray[np.float64]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 N_VOCABULARY, N_CANDIDATES = 5000, 40
 NONE = np.zeros(0, np.int64)
-RULE = Policy("marks/1")
+ASKED: dict[str, Any] = {"because": "test", "now": NOW}
+RULE = Policy("marks/1", "0" * 64)
 
 
 def ring(folder: Path) -> KeyRing:
@@ -34,7 +36,7 @@ def key(keys: KeyRing, account: str | None = None) -> MarkKey:
 def mark(keys: KeyRing, scheme: Scheme, account: str = "ann") -> Mark:
     """A mark with the provider's key and, where the scheme has that level, the account's."""
     cut = {level: key(keys, account if level == "account" else None).secret for level in scheme.levels()}
-    return Mark(scheme=scheme, keys=cut, routing=keys.routing(epoch="1"))
+    return Mark(scheme=scheme, keys=cut, routing=keys.routing(epoch="1", **ASKED))
 
 
 def written(

@@ -36,7 +36,7 @@ def judged(
 ) -> list[Finding]:
     keys = [making.key(ring)] if "provider" in mark.scheme.levels() else []
     keys += [making.key(ring, account) for account in accounts]
-    decoys = ring.decoys(n, epoch="1")
+    decoys = ring.decoys(n, epoch="1", **making.ASKED)
     return detect(suspects, keys, scheme=mark.scheme, routing=mark.routing, decoys=decoys)
 
 
@@ -64,7 +64,7 @@ def test_an_account_is_told_from_others(ring: KeyRing) -> None:
 def test_wrong_keys_are_uniform_with_deduplication_and_not_without(ring: KeyRing) -> None:
     """The p-values of a thousand decoys are uniform on a text full of repeats, but only where pairs count once."""
     texts = making.written(making.mark(ring, Scheme(width=1)), seed=4, n_contexts=12)
-    decoys = ring.decoys(1000, epoch="1")
+    decoys = ring.decoys(1000, epoch="1", **making.ASKED)
     for name in ("gumbel", "kgw"):
         scheme = Scheme(name=name, width=1)
         p = {}
@@ -125,7 +125,7 @@ def test_what_a_silence_is_worth_is_said(ring: KeyRing, name: Name) -> None:
 def test_threads_change_nothing(ring: KeyRing) -> None:
     """Scores are the same whatever the number of threads, and progress ends where it should."""
     grams = grams_of(making.written(None, seed=12), width=2)
-    decoys = ring.decoys(300, epoch="1")
+    decoys = ring.decoys(300, epoch="1", **making.ASKED)
     assert np.array_equal(scores(grams, decoys, scheme=Scheme()), scores(grams, decoys, scheme=Scheme(), threads=4))
     seen: list[tuple[int, int]] = []
     mark = making.mark(ring, Scheme(split=SPLIT))
@@ -149,7 +149,11 @@ def test_without_decoys_nothing_is_found(ring: KeyRing) -> None:
     mark = making.mark(ring, Scheme())
     marked = suspect(making.written(mark, seed=7), mark.scheme)
     (one,) = detect(
-        [marked], [making.key(ring)], scheme=mark.scheme, routing=mark.routing, decoys=ring.decoys(0, epoch="1")
+        [marked],
+        [making.key(ring)],
+        scheme=mark.scheme,
+        routing=mark.routing,
+        decoys=ring.decoys(0, epoch="1", **making.ASKED),
     )
     assert one.holm_log10 < -3 and one.verdict == "cannot tell"
 
@@ -160,7 +164,13 @@ def test_the_order_of_keys_tells_nothing(ring: KeyRing) -> None:
     text = suspect(making.written(None, seed=12), scheme)
     keys = [making.key(ring, f"a{at}") for at in range(9)]
     for given in (keys, keys[::-1]):
-        found = detect([text], given, scheme=scheme, routing=ring.routing(epoch="1"), decoys=ring.decoys(9, epoch="1"))
+        found = detect(
+            [text],
+            given,
+            scheme=scheme,
+            routing=ring.routing(epoch="1", **making.ASKED),
+            decoys=ring.decoys(9, epoch="1", **making.ASKED),
+        )
         assert [one.key.key_id for one in found] == sorted(key.key_id for key in keys)
 
 
@@ -172,7 +182,11 @@ def test_what_cannot_be_tested_is_refused(ring: KeyRing) -> None:
         judged(ring, mark)
     with pytest.raises(InputError, match="by account"):
         detect(
-            [empty], [making.key(ring, "ann")], scheme=Scheme(), routing=mark.routing, decoys=ring.decoys(0, epoch="1")
+            [empty],
+            [making.key(ring, "ann")],
+            scheme=Scheme(),
+            routing=mark.routing,
+            decoys=ring.decoys(0, epoch="1", **making.ASKED),
         )
 
 
@@ -201,12 +215,16 @@ def test_a_split_is_read_as_written() -> None:
 def test_a_mark_has_the_keys_its_scheme_names(ring: KeyRing) -> None:
     """A missing or a superfluous key is refused before anything is marked."""
     with pytest.raises(SettingsError, match="one key for each level"):
-        Mark(scheme=Scheme(split=SPLIT), keys={"provider": making.key(ring).secret}, routing=ring.routing(epoch="1"))
+        Mark(
+            scheme=Scheme(split=SPLIT),
+            keys={"provider": making.key(ring).secret},
+            routing=ring.routing(epoch="1", **making.ASKED),
+        )
 
 
 def test_shares_are_kept(ring: KeyRing) -> None:
     """The routing key sends each level the share of windows it was given, and keys cannot move a window."""
     scheme = Scheme(split=(("provider", 0.2), ("campaign", 0.3), ("account", 0.5)))
     words = np.arange(200_000, dtype=np.uint64)
-    shares = np.bincount(scheme.level_of(words, key_words([ring.routing(epoch="1")])[0])) / len(words)
+    shares = np.bincount(scheme.level_of(words, key_words([ring.routing(epoch="1", **making.ASKED)])[0])) / len(words)
     assert shares == pytest.approx([0.2, 0.3, 0.5], abs=0.006)

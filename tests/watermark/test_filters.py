@@ -39,7 +39,7 @@ REASONING = st.lists(
     st.tuples(st.sampled_from([*HELD, *SPANS, *NUMBERS, *WORDS]), st.sampled_from(JOINTS)), max_size=25
 ).map(lambda parts: "".join(part + joint for part, joint in parts))
 ANSWERS = st.one_of(
-    REASONING, st.text(max_size=60), st.sampled_from(["</think>", "<think>no</think>", "    code", "\n\n", ""])
+    REASONING, st.text(max_size=60), st.sampled_from(["</think>", "so <think>no</think>", "    code", "\n\n", ""])
 )
 
 
@@ -125,7 +125,10 @@ def test_code_numbers_and_citations_are_whole_or_absent(block: str) -> None:
     "reply",
     [
         "long reasoning\n</think>\nanswer", "<Think>a</think>\nanswer", '<think effort="high">a</think>\nanswer',
-        "\ufeff<think>a</think>\nanswer",
+        "\ufeff<think>a</think>\nanswer", "so it is</think>\nanswer", "x\n\nso 'it' is.  </thinking>\nanswer",
+        "first </think>\nanswer", "```\ncode\n```\nhence</think>\nanswer",
+        "<think>a</think><think>b</think>\nanswer", "<think>a</think><thought>b</thought><think>c</think>\nanswer",
+        "a</think><think>b</think>\nanswer",
     ],
 )  # fmt: skip
 def test_reasoning_is_withheld_however_it_is_opened(reply: str) -> None:
@@ -133,7 +136,31 @@ def test_reasoning_is_withheld_however_it_is_opened(reply: str) -> None:
     assert filtered(reply, "withhold") == "\nanswer"
 
 
-@pytest.mark.parametrize("reply", ["<thought> is a tag you asked about. 42", "The tag `</think>` ends it.\n42"])
+def test_a_second_block_is_reasoning_too() -> None:
+    """Blocks between parts of an answer are filtered; the parts leave byte by byte, tags that are spoken of in them."""
+    reply = (
+        "<think>a</think>one\n<think>b\nc</think> two\n  <think>d</think>three <think>no</think>\n```\n<think>x\n```"
+    )
+    assert filtered(reply, "withhold") == "one\n two\n  three <think>no</think>\n```\n<think>x\n```"
+    assert filtered(reply, "keep") == reply
+    assert filtered("<think>a</think> \n <thought>b</thought>\nanswer", "withhold") == " \n \nanswer"
+    assert filtered("<think>a</think>one\n<think>cut off", "withhold") == "one\n"
+    assert filtered("<think>a</think>one\n<think> is a tag", "withhold") == "one\n<think> is a tag"
+
+
+def test_an_answer_on_the_line_of_the_closing_tag_is_all_that_is_shown() -> None:
+    """`reasoning</think> answer`: nothing before the tag is shown, whatever stands behind it."""
+    assert filtered("secret reasoning</think> the answer", "withhold") == " the answer"
+    assert filtered("secret `</think>` more secret</think> answer", "withhold") == " answer"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<thought> is a tag you asked about. 42", "The tag `</think>` ends it.\n42", 'It is called "</think>". 42',
+        "```\n</think>\n```\n42",
+    ],
+)  # fmt: skip
 def test_an_answer_about_tags_is_an_answer(reply: str) -> None:
     """A tag that is spoken of opens and closes nothing."""
     assert filtered(reply, "withhold") == reply
@@ -161,6 +188,21 @@ def test_hostile_reasoning_takes_linear_time(part: str) -> None:
     for text in ("<think>" + part * 100_000, "<think>x" + part * 100_000, "x" + part * 100_000):
         for how in WAYS:
             assert isinstance(filtered(text, how), str)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'</think>" * 50_000, "```</think>" * 50_001, "</think>" + "\n<think> a" * 50_000, "<think></think>" * 50_000,
+        "</think>" + "```\n<think>" * 50_000, "</think>" + " " * 200_000 + "<", "</think>" + "\n<think \n" * 50_000,
+        "</think>" + "\n" * 200_000,
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_hostile_tags_take_linear_time(text: str) -> None:
+    """Tags that are quoted, fenced, never closed, empty or never ended are read in one go."""
+    for how in WAYS:
+        assert isinstance(filtered(text, how), str)
 
 
 def test_unknown_filters_are_refused() -> None:

@@ -53,6 +53,22 @@ def model() -> Iterator[Any]:
     torch.set_num_threads(threads)
 
 
+def test_a_processor_used_again_marks_as_a_new_one(ring: KeyRing) -> None:
+    """A second prompt, longer, shorter or the first conversation gone on, is never taken for an answer."""
+    from stillwatch.watermark.huggingface import MarkProcessor
+
+    mark = making.mark(ring, Scheme(name="kgw", width=1))
+    used = MarkProcessor(mark)
+    torch.manual_seed(0)
+    ids = torch.randint(0, 800, (2, 40))
+    scores = torch.randn(2, 800)
+    for n_prompt, n_rows in ((10, 2), (20, 2), (5, 2), (5, 1), (16, 1)):
+        new = MarkProcessor(mark)
+        for n in range(n_prompt, n_prompt + 5):
+            assert torch.equal(used(ids[:n_rows, :n], scores[:n_rows]), new(ids[:n_rows, :n], scores[:n_rows]))
+            assert torch.equal(used(ids[:n_rows, :n], scores[:n_rows]), scores[:n_rows]) == (n == n_prompt)
+
+
 @pytest.fixture
 def processor() -> Callable[..., Any]:
     """A processor that has seen its prompt, of no tokens, and so takes all that follows as answers."""
@@ -81,7 +97,7 @@ def generated(model: Any, marks: Any, *, n_rows: int = 12, n_tokens: int = 120, 
 def test_what_generate_marks_the_detector_finds(ring: KeyRing, model: Any, scheme: Scheme) -> None:
     """Answers of a real `generate` carry the key at every level of the split, and unmarked ones do not."""
     mark = making.mark(ring, scheme)
-    decoys = ring.decoys(100, epoch="1")
+    decoys = ring.decoys(100, epoch="1", **making.ASKED)
     keys = [making.key(ring, "ann" if level == "account" else None) for level in scheme.levels()]
     for marks, verdict in ((mark, "found"), (None, "not found")):
         grams = grams_of(generated(model, marks), width=scheme.width)
@@ -100,8 +116,14 @@ def test_rows_carry_marks_of_their_own(ring: KeyRing, model: Any) -> None:
     for row, carried in (("ann", ["ann"]), ("bob", ["bob"]), (None, [])):
         grams = grams_of([text for text, name in zip(texts, names, strict=True) if name == row], width=1)
         suspects = [Suspect(name="x", tokenizer="ids", grams=grams)]
-        decoys = ring.decoys(100, epoch="1")
-        found = detect(suspects, keys, scheme=scheme, routing=ring.routing(epoch="1"), decoys=decoys)
+        decoys = ring.decoys(100, epoch="1", **making.ASKED)
+        found = detect(
+            suspects,
+            keys,
+            scheme=scheme,
+            routing=ring.routing(epoch="1", **making.ASKED),
+            decoys=decoys,
+        )
         assert [one.key.label.account for one in found if one.verdict == "found"] == carried
 
 

@@ -53,6 +53,7 @@ def test_commands_of_the_page_run_as_written(
     for name, texts in (("suspect", mark), ("student", mark), ("before", None)):
         np.save(f"{name}.npy", np.stack([one.tokens for one in making.written(texts, seed=1, n_texts=5)]))
     Path("accounts.txt").write_text("ann\nbob\n")
+    Path("policy.md").write_text("Accounts under review are marked.\n")
     if "--tokenizer" in command:
         tokenizers = needs_module("tokenizers", "tokenizers")
         made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "?": 1}, unk_token="?"))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stillwatch.records import EVIDENCE, Evidence
 from stillwatch.watermark.detector import Suspect, detect
@@ -17,7 +19,7 @@ def test_findings_become_evidence(tmp_path: Path) -> None:
     mark = making.mark(ring, scheme, account="acct-secret")
     suspects = [Suspect(name="s.npy", tokenizer="ids", grams=grams_of(making.written(mark, seed=1), width=2))]
     keys = [making.key(ring), making.key(ring, "acct-secret")]
-    decoys = ring.decoys(50, epoch="1")
+    decoys = ring.decoys(50, epoch="1", **making.ASKED)
     found = detect(suspects, keys, scheme=scheme, routing=mark.routing, decoys=decoys)
     table = evidence_rows(found, suspects, scheme=scheme, alpha=0.001, subject_kind="model")
     assert table.schema.equals(EVIDENCE)
@@ -34,11 +36,39 @@ def test_findings_become_evidence(tmp_path: Path) -> None:
     assert again.equals(table)
 
 
+def test_an_id_covers_texts_control_tokenizer_and_settings(tmp_path: Path) -> None:
+    """Another text, control, tokenizer file, number of decoys or bar gives other evidence; the same gives the same."""
+    ring, scheme = making.ring(tmp_path), Scheme()
+    texts = [grams_of(making.written(None, seed=seed), width=2) for seed in (1, 2)]
+    cases: list[tuple[dict[str, Any], int, float]] = [
+        ({}, 50, 0.001), ({"grams": texts[1]}, 50, 0.001), ({"base": texts[0]}, 50, 0.001),
+        ({"base": texts[1]}, 50, 0.001), ({"tokenizer_sha256": "a"}, 50, 0.001), ({}, 60, 0.001), ({}, 50, 0.01),
+    ]  # fmt: skip
+    ids, settings = [], []
+    for changes, n_decoys, alpha in [*cases, cases[0]]:
+        suspect = replace(Suspect(name="s.npy", tokenizer="t", grams=texts[0]), **changes)
+        found = detect(
+            [suspect], [making.key(ring)], scheme=scheme, routing=ring.routing(epoch="1", **making.ASKED),
+            decoys=ring.decoys(n_decoys, epoch="1", **making.ASKED), alpha=alpha,
+        )  # fmt: skip
+        (row,) = evidence_rows(found, [suspect], scheme=scheme, alpha=alpha).to_pylist()
+        ids.append(row["evidence_id"])
+        settings.append(row["settings_hash"])
+    assert len(set(ids)) == len(cases) and ids[0] == ids[-1]
+    assert len(set(settings)) == 4
+
+
 def test_a_text_too_short_has_no_effect(tmp_path: Path) -> None:
     """Where there was nothing to measure, the row says null, not NaN."""
     ring, scheme = making.ring(tmp_path), Scheme()
     suspects = [Suspect(name="s", tokenizer="ids", grams=grams_of([], width=2))]
-    decoys = ring.decoys(5, epoch="1")
-    found = detect(suspects, [making.key(ring)], scheme=scheme, routing=ring.routing(epoch="1"), decoys=decoys)
+    decoys = ring.decoys(5, epoch="1", **making.ASKED)
+    found = detect(
+        suspects,
+        [making.key(ring)],
+        scheme=scheme,
+        routing=ring.routing(epoch="1", **making.ASKED),
+        decoys=decoys,
+    )
     (row,) = evidence_rows(found, suspects, scheme=scheme, alpha=0.001).to_pylist()
     assert (row["n"], row["effect"], row["lo"], row["p_log10"]) == (0, None, None, 0.0)

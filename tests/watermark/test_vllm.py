@@ -39,7 +39,7 @@ def adapter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ring: KeyRing) -> I
     """The processor's class, loaded against the stand-in, its seal key in a file."""
     install(monkeypatch)
     seal = tmp_path / "seal.key"
-    seal.write_text(ring.seal().reveal().hex())
+    seal.write_text(ring.seal(**making.ASKED).reveal().hex())
     seal.chmod(0o600)
     monkeypatch.setenv("STILLWATCH_SEAL", str(seal))
     yield import_module("stillwatch.watermark.vllm")
@@ -54,7 +54,7 @@ def engine(adapter: Any) -> Engine:
 
 
 def params(ring: KeyRing, scheme: Scheme | None, account: str = "ann", **given: Any) -> SamplingParams:
-    ticket = seal_ticket(making.mark(ring, scheme, account), ring.seal()) if scheme else None
+    ticket = seal_ticket(making.mark(ring, scheme, account), ring.seal(**making.ASKED)) if scheme else None
     return SamplingParams(**given, extra_args={"stillwatch_mark": ticket} if ticket else None)
 
 
@@ -73,7 +73,7 @@ def test_requests_of_a_batch_carry_their_own_keys(engine: Engine, ring: KeyRing,
         keys = [making.key(ring, name) for name in ("ann", "bob", "carl")]
         found = detect(
             [Suspect(name="x", tokenizer="ids", grams=grams)], keys, scheme=mine,
-            routing=ring.routing(epoch="1"), decoys=ring.decoys(100, epoch="1"),
+            routing=ring.routing(epoch="1", **making.ASKED), decoys=ring.decoys(100, epoch="1", **making.ASKED),
         )  # fmt: skip
         assert [one.key.label.account for one in found if one.verdict == "found"] == ([owner] if owner else [])
 

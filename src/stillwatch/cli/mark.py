@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -82,13 +83,16 @@ def detect(
     if not 0 < alpha < 1:
         raise SettingsError("--alpha is out of range", got=str(alpha), expected="between 0 and 1")
     chosen = Scheme(name=scheme, width=width, gamma=gamma, split=parse_split(split))  # type: ignore[arg-type]
-    ring = _ring(key_file)
+    ring = ring_of(key_file)
     suspects = _suspects(texts, tokenizer or [], base, width)
-    keys = ring.for_detection(_labels(chosen, epoch, accounts, campaigns), because=because, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    keys = ring.for_detection(labels_of(chosen, epoch, accounts, campaigns), because=because, now=now)
+    routing = ring.routing(epoch=epoch, because=because, now=now)
+    unused = ring.decoys(decoys, epoch=epoch, because=because, now=now)
     with progress() as on_progress:
         found = run(
-            suspects, keys, scheme=chosen, routing=ring.routing(epoch=epoch), decoys=ring.decoys(decoys, epoch=epoch),
-            alpha=alpha, threads=threads, on_progress=partial(on_progress, "Scoring keys"),
+            suspects, keys, scheme=chosen, routing=routing, decoys=unused, alpha=alpha,
+            threads=threads, on_progress=partial(on_progress, "Scoring keys"),
         )  # fmt: skip
     names = _names(ring, found, because) if name_accounts else {}
     if out is not None:
@@ -118,10 +122,10 @@ def keys(
     """
     from stillwatch.watermark.keys import Label
 
-    ring = _ring(key_file)
-    (provider,) = ring.for_detection([Label(epoch)], because="mark keys", now=datetime.now(UTC))
+    ring, now = ring_of(key_file), datetime.now(UTC)
+    (provider,) = ring.for_detection([Label(epoch)], because="mark keys", now=now)
     if seal is not None:
-        _write_secret(seal, ring.seal().reveal().hex())
+        _write_secret(seal, ring.seal(because="mark keys --seal", now=now).reveal().hex())
     if json_:
         typer.echo(json.dumps({"epoch": epoch, "key_id": provider.key_id, "level": "provider"}, sort_keys=True))
     else:
@@ -130,7 +134,7 @@ def keys(
 
 def ticket(
     policy: Annotated[
-        str | None, typer.Option(help="Written policy that allows marking by account; journaled.")
+        Path | None, typer.Option(help="File of the policy that allows marking by account; its hash is journaled.")
     ] = None,
     account: Annotated[str | None, typer.Option(help="Account whose answers are to be marked.")] = None,
     campaign: Annotated[str | None, typer.Option(help="Lineage the account belongs to.")] = None,
@@ -147,7 +151,7 @@ def ticket(
     \b
     Examples:
       stillwatch mark ticket
-      stillwatch mark ticket --account acct_17 --policy marks/1 --split provider=0.5,account=0.5
+      stillwatch mark ticket --account acct_17 --policy policy.md --split provider=0.5,account=0.5
     """
     from stillwatch.watermark.keys import Label, Policy
     from stillwatch.watermark.schemes import Mark, Scheme, parse_split
@@ -158,10 +162,10 @@ def ticket(
     for level, given in (("account", account), ("campaign", campaign)):
         if (level in chosen.levels()) != (given is not None):
             raise SettingsError(f"--{level} and --split disagree", got=split, do=f"Name both --{level} and its share.")
-    ring, rule, now = _ring(key_file), Policy(policy) if policy else None, datetime.now(UTC)
+    ring, rule, now = ring_of(key_file), Policy.read(policy) if policy else None, datetime.now(UTC)
     cut = {level: ring.for_embedding(labels[level], because=rule, now=now).secret for level in chosen.levels()}
-    mark = Mark(scheme=chosen, keys=cut, routing=ring.routing(epoch=epoch))
-    typer.echo(seal_ticket(mark, ring.seal()))
+    mark = Mark(scheme=chosen, keys=cut, routing=ring.routing(epoch=epoch, because="mark ticket", now=now))
+    typer.echo(seal_ticket(mark, ring.seal(because="mark ticket", now=now)))
 
 
 HELP = "Keys that answers are marked with, and which of them a text carries."
@@ -169,7 +173,8 @@ HELP = "Keys that answers are marked with, and which of them a text carries."
 VERBS: tuple[Callable[..., None], ...] = (detect, keys, ticket)
 
 
-def _ring(key_file: Path | None) -> KeyRing:
+def ring_of(key_file: Path | None) -> KeyRing:
+    """The keys of this installation; every use is journaled."""
     from stillwatch.journal import Journal
     from stillwatch.keys import RootKey, state_home
     from stillwatch.watermark.keys import KeyRing
@@ -186,15 +191,30 @@ def _suspects(texts: Sequence[Path], tokenizers: Sequence[Path], base: Path | No
 
     suspects = []
     readers: dict[str, Encode | None] = {str(path): load_tokenizer(path) for path in tokenizers}
+    digests = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in tokenizers}
     for tokenizer, encode in (readers or {"token ids": None}).items():
         control = grams_of(read_documents(base, encode=encode), width=width) if base else None
         for text in texts:
             grams = grams_of(read_documents(text, encode=encode), width=width)
-            suspects.append(Suspect(name=str(text), tokenizer=tokenizer, grams=grams, base=control))
+            suspects.append(
+                Suspect(
+                    name=_shown(text),
+                    tokenizer=_shown(tokenizer),
+                    grams=grams,
+                    base=control,
+                    tokenizer_sha256=digests.get(tokenizer),
+                )
+            )
     return suspects
 
 
-def _labels(scheme: Scheme, epoch: str, accounts: Path | None, campaigns: Path | None) -> list[Label]:
+def _shown(path: Path | str) -> str:
+    """A path as text: bytes of a name that are not UTF-8 are replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def labels_of(scheme: Scheme, epoch: str, accounts: Path | None, campaigns: Path | None) -> list[Label]:
+    """The keys to test: the provider's where the scheme has it, and those of the files of ids."""
     from stillwatch.watermark.keys import Label
 
     labels = [Label(epoch)] if "provider" in scheme.levels() else []
@@ -260,8 +280,8 @@ def _show(found: Sequence[Finding], scheme: Scheme, names: dict[str, dict[str, A
         typer.echo(f"  p          {_p(one.p_log10)}; among {len(found):,} tests {_p(one.holm_log10)} (Holm)")
         typer.echo(f"  effect     {one.effect:.4f} a pair, {one.lo:.4f} to {one.hi:.4f}; unmarked {unmarked:g}")
         if one.verdict == "not found":
-            least = "no effect" if one.least_effect is None else f"one of {one.least_effect:.4f} or more"
-            typer.echo(f"  power      of so many pairs and tests, {least} would be found")
+            least = "no effect is" if one.least_effect is None else f"an effect measured at {one.least_effect:.4f} is"
+            typer.echo(f"  bar        of so many pairs and tests, {least} enough to be found")
         if one.n_decoys:
             typer.echo(f"  decoys     {one.n_decoys_as_high} of {one.n_decoys:,} unused keys score as high")
             typer.echo(f"             {_drawn(one)}".rstrip())

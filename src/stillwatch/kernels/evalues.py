@@ -22,6 +22,9 @@ LN2 = float(np.log(2.0))
 TOO_FEW_RATIOS = (0.01, 0.1, 0.3)
 """The alternatives of `too_few_e_log2`: means as shares of what was expected."""
 
+SHIFTS = (0.5, 1.0, 1.5, 2.0)
+"""The alternatives of `shift_e_log2`: by how many standard deviations of one unit a group lies above its peers."""
+
 _TINY_TAIL = 1e-280
 _N_FRACTIONS = 500
 _CONVERGED = 1e-15
@@ -130,6 +133,20 @@ def too_few_e_log2(observed: int, expected: float, dispersion: float) -> float:
         return 0.0
     nats = [_thinned(observed, expected, dispersion, ratio) for ratio in TOO_FEW_RATIOS]
     return mean_e_log2(np.array(nats) / LN2)
+
+
+def shift_e_log2(mean: float, variance: float) -> float:
+    """Bits of "this mean of normal scores lies above 0".
+
+    e = mean over d in `SHIFTS` of exp(d mean / variance - d^2 / (2 variance)), the likelihood ratio of two normal laws.
+    Its mean is at most 1 whenever the mean is sub-Gaussian with this variance proxy and expectation at most 0, which is
+    what the bound of its moment generating function says (Boucheron, Lugosi and Massart 2013, 2.3). Raises
+    StillwatchError for a variance that is not above 0.
+    """
+    if not (np.isfinite(mean) and variance > 0):
+        raise StillwatchError("a mean is out of range", got=f"{mean}, {variance}", expected="finite, variance above 0")
+    shift = np.array(SHIFTS)
+    return mean_e_log2((shift * mean - shift**2 / 2) / variance / LN2)
 
 
 def _bits(e_log2: npt.ArrayLike) -> Floats:

@@ -51,6 +51,8 @@ class Suspect:
     tokenizer: str
     grams: Grams
     base: Grams | None = None
+    tokenizer_sha256: str | None = None
+    """Of the tokenizer's file, where text was read with one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,9 @@ class Finding:
     base_p_log10: float | None = None
     beyond_base_p_log10: float | None = None
     least_effect: float | None = None
-    """The smallest effect that would have been found in so many pairs among so many tests: what a silence is worth."""
+    """The smallest mean score of so many pairs that counts as found by Holm's first step among so many tests.
+
+    It is of the text, not of what marked it: of texts marked just so strongly about half score higher."""
     verdict: str = "not found"
     decoy_scores: Floats | None = None
 
@@ -174,7 +178,10 @@ def uniform_p(scored: Floats, n: int, *, scheme: Scheme, seed: int) -> Floats:
 
 
 def least_effect(n: int, *, scheme: Scheme, bar_log10: float) -> float | None:
-    """The smallest mean score of n pairs whose p is at most the bar; None where no score of so few pairs is."""
+    """The smallest mean score of n pairs whose p is at most the bar; None where no score of so few pairs is.
+
+    It bounds what was seen, not what is there: a mark of just this effect is found about every second time.
+    """
     least, most = (0, n) if scheme.name != "gumbel" else (0, n + int(10 * n**0.5 - 10 * bar_log10) + 10)
     if n == 0 or p_log10(most, n, scheme=scheme) > bar_log10:
         return None

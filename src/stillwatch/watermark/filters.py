@@ -1,7 +1,8 @@
 """filters: what is shown of a reply's reasoning: all, merged steps, a summary, or nothing; the answer is never changed.
 
 A reply is filtered only where it opens with a reasoning block (`<think>` ... `</think>` and the like), or ends one that
-its prompt opened. Everything after the block's first closing tag is the answer and leaves as it came, byte by byte.
+its prompt opened. What follows a block is the answer and leaves as it came, byte by byte, but for further blocks of the
+same reply, which begin right after the first or on a line of their own, outside fenced code.
 Inside the reasoning, code, formulas, numbers and citations are never altered: they are kept whole or left out whole.
 
 What it buys, as measured by others (docs/mark.md): without its traces a student of a reasoning model loses much on
@@ -25,7 +26,16 @@ _OPEN = re.compile(rf"\ufeff?\s*<({'|'.join(TAGS)})(?:\s[^<>]{{0,200}})?>", re.I
 _MENTION = re.compile(r" [a-z]")
 """How text goes on after a tag that is spoken of and opens nothing."""
 
-_BARE_END = re.compile(rf"^[ \t]*</({'|'.join(TAGS)})>[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_BARE_END = re.compile(rf"</({'|'.join(TAGS)})>", re.IGNORECASE)
+_QUOTES = "`'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"
+"""What stands beside a tag that is spoken of."""
+
+_ANY_OPEN = re.compile(rf"<({'|'.join(TAGS)})\b", re.IGNORECASE)
+_TAG = rf"(<({'|'.join(TAGS)})(?:\s[^<>]{{0,200}})?>)"
+_BEHIND = re.compile(rf"\s*{_TAG}", re.IGNORECASE)
+_ON_A_LINE = re.compile(rf"^[ \t]*{_TAG}", re.IGNORECASE | re.MULTILINE)
+_CLOSE = {tag: re.compile(rf"</{tag}>", re.IGNORECASE) for tag in TAGS}
+_FENCE = "```"
 _HELD = re.compile(
     r"^ {0,3}(?P<fence>`{3,}|~{3,})|(?P<formula>\$\$|\\\[)|\\begin\{(?P<name>\w{1,40}\*?)\}", re.MULTILINE
 )
@@ -60,22 +70,59 @@ def read_reply(text: str) -> Reply:
 
     The block ends at its first closing tag, whatever the reasoning holds, so that no filter can reach the answer. A
     block that is never closed was cut off by a token limit: it is all reasoning, unless the tag is plainly spoken of. A
-    prompt may have opened the block: then a closing tag alone on its line, with no opening before it, ends it.
+    prompt may have opened the block: then a closing tag with no opening before it ends it, wherever on its line it
+    stands, unless it is quoted or in fenced code.
     """
     opened = _OPEN.match(text)
     if opened is None:
-        bare = _BARE_END.search(text)
-        before = text[: bare.start()] if bare else ""
-        if bare is None or f"<{bare[1].lower()}" in before.lower() or before.count("```") % 2:
-            return Reply("", "", "", text)
-        return Reply("", before, bare[0], text[bare.end() :])
+        return _opened_by_the_prompt(text)
     start = opened.end()
-    closed = re.compile(rf"</{opened[1]}>", re.IGNORECASE).search(text, start)
+    closed = _CLOSE[opened[1].lower()].search(text, start)
     if closed is not None:
         return Reply(text[:start], text[start : closed.start()], closed[0], text[closed.end() :])
     if _MENTION.match(text, start):
         return Reply("", "", "", text)
     return Reply(text[:start], text[start:], "", "")
+
+
+def _opened_by_the_prompt(text: str) -> Reply:
+    """A reply that begins inside a block, up to the first closing tag that is not spoken of; else all answer."""
+    fences, seen = 0, 0
+    opened = _ANY_OPEN.search(text)
+    for bare in _BARE_END.finditer(text, 0, opened.start() if opened else len(text)):
+        start, end = bare.span()
+        fences += text.count(_FENCE, seen, start)
+        seen = start
+        quoted = any(mark and mark in _QUOTES for mark in (text[max(start - 1, 0) : start], text[end : end + 1]))
+        if not quoted and fences % 2 == 0:
+            return Reply("", text[:start], bare[0], text[end:])
+    return Reply("", "", "", text)
+
+
+def _further(answer: str) -> Iterator[tuple[str, Reply]]:
+    """What follows a block, in parts that joined are all of it: plain text, and the block behind it, if any.
+
+    A block that is not closed runs to the end, unless its tag is plainly spoken of.
+    """
+    at, look, fences, seen = 0, 0, 0, 0
+    unclosed: set[str] = set()
+    while (
+        opened := (_BEHIND.match(answer, look) if look == at else None) or _ON_A_LINE.search(answer, look)
+    ) is not None:
+        start, look = opened.span(1)
+        fences += answer.count(_FENCE, seen, start)
+        seen, tag = start, opened[2].lower()
+        if fences % 2:
+            continue
+        closed = None if tag in unclosed else _CLOSE[tag].search(answer, look)
+        if closed is None:
+            unclosed.add(tag)
+            if _MENTION.match(answer, look):
+                continue
+        inside, behind = closed.span() if closed else (len(answer), len(answer))
+        yield answer[at:start], Reply(answer[start:look], answer[look:inside], answer[inside:behind], "")
+        at = look = seen = behind
+    yield answer[at:], Reply("", "", "", "")
 
 
 def filtered(text: str, how: Filter) -> str:
@@ -88,9 +135,13 @@ def filtered(text: str, how: Filter) -> str:
     if how != "withhold" and how not in ways:
         raise SettingsError("no filter is called so", got=repr(how), expected=", ".join([*ways, "withhold"]))
     reply = read_reply(text)
-    if how == "withhold":
-        return reply.answer
-    return reply.opening + ways[how](reply.reasoning) + reply.closing + reply.answer
+    if not (reply.opening or reply.closing):
+        return text
+
+    def shown(block: Reply) -> str:
+        return "" if how == "withhold" else block.opening + ways[how](block.reasoning) + block.closing
+
+    return shown(reply) + "".join(plain + shown(block) for plain, block in _further(reply.answer))
 
 
 def merged(reasoning: str) -> str:

@@ -67,7 +67,9 @@ class MarkConfig(BaseConfig):  # type: ignore[misc]
 
 
 class MarkProcessor(LogitsProcessor):  # type: ignore[misc]
-    """Marks the answers of one call of `generate`; the ids of the first step are the prompt.
+    """Marks the answers of a call of `generate`; the ids of its first step are the prompt.
+
+    Ids that do not go on from the step before begin another call, so a processor may be used again.
 
     Under `gumbel` the scores of a marked row leave one token possible, so that any sampler draws it; rows that are not
     marked at a step keep their scores and are drawn by the engine's own chance. Cost for 50,000 tokens: benchmarks.
@@ -79,15 +81,18 @@ class MarkProcessor(LogitsProcessor):  # type: ignore[misc]
         """Take what `MarkConfig` takes, and `n_candidates` as the number of tokens a mark chooses among."""
         self._marks = marks
         self._marker: Marker | None = None
-        self._n_prompt = -1
+        self._prompt: Any = None
+        self._n_prompt = self._n_seen = -1
         self._n_candidates = n_candidates
         self._student = student
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Mark one step: ids (b, t) so far, scores (b, v) of the next token; returns new scores."""
-        if self._marker is None:
+        if self._marker is None or self._is_another_call(input_ids):
+            self.reset()
             self._marker = self._begin(len(input_ids))
-            self._n_prompt = input_ids.shape[1]
+            self._prompt, self._n_prompt = input_ids.clone(), input_ids.shape[1]
+        self._n_seen = input_ids.shape[1]
         rows, seed = self._seeds(self._marker, input_ids)
         if not len(rows):
             return scores
@@ -111,6 +116,25 @@ class MarkProcessor(LogitsProcessor):  # type: ignore[misc]
         """A sampler of its own: the next token of each row (b,), where unmarked rows are drawn by torch's chance."""
         marked = self(input_ids, scores)
         return torch.multinomial(torch.softmax(marked, dim=-1), 1).squeeze(1)
+
+    def reset(self) -> None:
+        """Forget the call of `generate` this was used in: the next ids are a prompt again.
+
+        Needed by hand only after a prompt of no tokens, which no later call can be told from.
+        """
+        self._marker = self._prompt = None
+        self._n_prompt = self._n_seen = -1
+
+    def _is_another_call(self, input_ids: Any) -> bool:
+        """Whether these ids do not go on, by at most one token, from those of the step before."""
+        if self._n_prompt == 0:
+            return False
+        n = input_ids.shape[1]
+        return (
+            len(input_ids) != len(self._prompt)
+            or not self._n_seen <= n <= self._n_seen + 1
+            or not torch.equal(input_ids[:, : self._n_prompt], self._prompt)
+        )
 
     def _begin(self, n_rows: int) -> Marker:
         marks = [self._marks] * n_rows if isinstance(self._marks, Mark) else list(self._marks)

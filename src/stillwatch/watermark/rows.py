@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from stillwatch.records import EVIDENCE
 from stillwatch.watermark.detector import Finding, Suspect
+from stillwatch.watermark.grams import Grams
 from stillwatch.watermark.schemes import Scheme
 
 DETAIL_VERSION = 1
@@ -30,12 +31,17 @@ def evidence_rows(
 
     `subject_kind` is `dataset` for texts found somewhere and `model` for what a model answered. `p_log10` is of this
     test alone; the p-values of the whole family, decoys and the base model are in `detail`. `e_log2` is null: a p-value
-    is never shown as bits.
+    is never shown as bits. `settings_hash` covers the scheme, alpha, the number of tests and of decoys and the
+    tokenizer's file; `evidence_id` that, the key, and the very pairs of the text and of its control.
     """
     of = {(one.name, one.tokenizer): one for one in suspects}
-    settings = json.dumps(asdict(scheme) | {"alpha": alpha}, sort_keys=True)
-    fingerprint = hashlib.sha256(settings.encode()).hexdigest()
-    rows = [_row(one, of[one.text, one.tokenizer], scheme, fingerprint, subject_kind) for one in findings]
+    inputs = {place: _inputs(one) for place, one in of.items()}
+    rows = []
+    for finding in findings:
+        suspect = of[finding.text, finding.tokenizer]
+        settings = asdict(scheme) | {"alpha": alpha, "n_tests": len(findings), "n_decoys": finding.n_decoys}
+        settings |= {"tokenizer_sha256": suspect.tokenizer_sha256}
+        rows.append(_row(finding, suspect, scheme, settings, inputs[finding.text, finding.tokenizer], subject_kind))
     return pa.Table.from_pylist(rows, schema=EVIDENCE)
 
 
@@ -49,9 +55,29 @@ def plain(finding: Finding, suspect: Suspect) -> dict[str, Any]:
     return values | read | {"key_id": finding.key.key_id, "level": label.level, "epoch": label.epoch}
 
 
-def _row(finding: Finding, suspect: Suspect, scheme: Scheme, fingerprint: str, subject_kind: str) -> dict[str, Any]:
-    values = plain(finding, suspect)
-    named = "\n".join((finding.text, finding.tokenizer, finding.key.key_id, fingerprint))
+def _inputs(suspect: Suspect) -> dict[str, str | None]:
+    """The SHA-256 of what was tested and of its control: every pair, and what was left out to get them."""
+    return {"input_sha256": _digest(suspect.grams), "base_sha256": _digest(suspect.base) if suspect.base else None}
+
+
+def _digest(grams: Grams) -> str:
+    counts = f"{grams.width} {grams.n_tokens} {grams.n_repeated} {grams.n_in_prompt}\n"
+    return hashlib.sha256(counts.encode() + grams.packed.astype("<u8").tobytes()).hexdigest()
+
+
+def _row(
+    finding: Finding,
+    suspect: Suspect,
+    scheme: Scheme,
+    settings: dict[str, Any],
+    inputs: dict[str, str | None],
+    subject_kind: str,
+) -> dict[str, Any]:
+    values = plain(finding, suspect) | inputs | {"tokenizer_sha256": suspect.tokenizer_sha256}
+    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    named = json.dumps(
+        [subject_kind, finding.text, finding.tokenizer, finding.key.key_id, fingerprint, inputs], sort_keys=True
+    )
     null = f"gamma({finding.n}, 1)" if scheme.name == "gumbel" else f"binomial({finding.n}, {scheme.gamma})"
     return {
         "evidence_id": hashlib.sha256(named.encode()).hexdigest()[:16],
