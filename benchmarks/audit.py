@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stillwatch.audit.identity import leaks
-from stillwatch.audit.matching import is_finding, match_rows, weigh_match
+from stillwatch.audit.matching import is_finding, is_lead, match_rows, weigh_match
 from stillwatch.audit.registry import Registry, match_key
 from stillwatch.audit.written import Sample, estimate_written
 from stillwatch.kernels.bloom import BLOCK_BYTES, BlockedBloom
@@ -233,29 +233,58 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
     names = sorted({name for pair in unrelated for name in pair} | {name for a, b, _ in KIN for name in (a, b)})
     asked = {name: prints(models[name]) for name in names}
     held = {name: registered(models[name]) for name in names}
-    same = [weigh_match(held[a], match_rows(asked[b], held[a])) for a, b in unrelated]
+    bare = {name: prints(models[name], masked=False) for name in {b for _, b in unrelated}}
+    framed = {name: prints(in_template(models[name])) for name in bare}
+    same, without, template = (
+        [weigh_match(held[a], match_rows(read[b], held[a])) for a, b in unrelated] for read in (asked, bare, framed)
+    )
     apart = []
     for a, b in unrelated:
         registry = registered(models[a].filter(pc.is_in(models[a]["prompt"], first)))
         rest = models[b].filter(pc.invert(pc.is_in(models[b]["prompt"], first)))
         apart.append(weigh_match(registry, match_rows(prints(rest), registry)))
     yield "\n## The whole rule (two spans, or bands by length): rows called copies, findings"
-    yield from header("who", "answers judged", "copies", "share, %", "worst pair, %", "findings")
-    for says, matches in (("unrelated, same prompts", same), ("unrelated, other prompts", apart)):
+    yield from header("who", "answers judged", "copies", "share, %", "worst pair, %", "findings", "leads")
+    for says, matches in (
+        ("unrelated, same prompts", same),
+        ("unrelated, same prompts, the suspect's prompts left out", without),
+        ("unrelated, same prompts, the suspect's in a template", template),
+        ("unrelated, other prompts", apart),
+    ):
         n, total = sum(m.share.n for m in matches), sum(m.share.total for m in matches)
         worst = 100 * max(m.share.value for m in matches)
-        found = sum(is_finding(m, n_registries=1) for m in matches)
-        yield cells(
-            says, f"{total:,}", f"{n:,}", f"{100 * n / total:.4f}", f"{worst:.2f}", f"{found} of {len(matches)}"
-        )
+        found, leads_ = (sum(is_one(m, n_registries=1) for m in matches) for is_one in (is_finding, is_lead))
+        share = f"{100 * n / total:.4f}"
+        yield cells(says, f"{total:,}", f"{n:,}", share, f"{worst:.2f}", f"{found} of {len(matches)}", leads_)
     for a, b, kind in KIN:
         match = weigh_match(held[a], match_rows(asked[b], held[a]))
-        is_one = "yes" if is_finding(match, n_registries=1) else "no"
+        told = ["yes" if is_one(match, n_registries=1) else "no" for is_one in (is_finding, is_lead)]
         yield cells(
-            f"{b} in {a} ({kind})", match.share.total, match.share.n, f"{100 * match.share.value:.2f}", "", is_one
+            f"{b} in {a} ({kind})", match.share.total, match.share.n, f"{100 * match.share.value:.2f}", "", *told
+        )
+    for says, read in (
+        ("same prompts", asked),
+        ("same prompts, left out", bare),
+        ("same prompts, in a template", framed),
+    ):
+        counts = [match_rows(read[b], held[a]).whole.sum() for a, b in unrelated]
+        total = sum(m.share.total for m in same)
+        yield ""
+        yield (
+            f"Nearly whole copies between unrelated models, {says}: {sum(counts)} of {total:,} answers "
+            f"({100 * sum(counts) / total:.4f} %), at most {max(counts)} in a pair."
         )
     yield ""
     yield "A student answers in its own words: the registry finds copies, not students."
+
+
+def in_template(rows: pa.Table) -> pa.Table:
+    """The same rows, their prompts as many training sets have them."""
+    framed = [
+        f"Below is an instruction.\n\n### Instruction:\n{text}\n\n### Response:\n"
+        for text in rows["prompt"].to_pylist()
+    ]
+    return rows.set_column(rows.schema.names.index("prompt"), "prompt", pa.array(framed, TEXT))
 
 
 def spans_found(asked: Prints, registry: Registry) -> npt.NDArray[np.int64]:
@@ -407,7 +436,7 @@ def main() -> None:
         "# Audit and registry",
         "",
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
-        "command: `python benchmarks/audit.py`",
+        f"load {os.getloadavg()[0]:.1f} at the start; command: `python benchmarks/audit.py`",
     ]
     for part in (
         speed(models),

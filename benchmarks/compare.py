@@ -1,122 +1,46 @@
 """compare: both questions on the answers of fifty public models, and whether the p-values are what they claim.
 
-    python benchmarks/compare.py [--draws 500] [--write benchmarks/compare.md]
+    python benchmarks/compare.py [--draws 500] [--jobs 4] [--write benchmarks/compare.md]
 
-`STILLWATCH_SHARED` names the folder the answers lie in (`data/model_outputs/outputs.parquet`). Lineage is from the
-models' public cards. Every draw and every order of prompts is seeded.
+`STILLWATCH_SHARED` names the folder the answers lie in (`data/model_outputs/outputs.parquet`). Every draw and every
+order of prompts is seeded; parts run in processes of their own, and their number changes no figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import beta, kstest
+from scipy.stats import kstest
 
-from stillwatch.compare.battery import Compared, compare
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.heldout import accepted, cleared, heldout, rivals
+from benchmarks.lineages import (
+    FAMILY,
+    LINEAGE,
+    N_ALL,
+    N_FEW,
+    ONE_MODEL,
+    RULES,
+    SEED,
+    TEACHERS,
+    Models,
+    interval,
+    load,
+)
 from stillwatch.compare.betting import equality_scores, payoffs, wealth_log2
 from stillwatch.compare.derivation import Nearness, nearness, sign_flip_p
 from stillwatch.compare.equality import Equality, Floats, contrasts, permutation_test, read
 from stillwatch.compare.hearing import Hearing
-from stillwatch.compare.panel import Panel, make_panel
-from stillwatch.compare.rules import DERIVED, Rules
+from stillwatch.compare.rules import DERIVED
 from stillwatch.compare.verdict import Figures, derived
-from stillwatch.suspects.answers import Answers, read_answers
-
-SEED = 20261121
-RULES = Rules()
-N_FEW, N_ALL = 200, 805
-
-FAMILIES = {
-    "claude": "claude claude-instant-1.2",
-    "llama-2": "llama-2-7b-chat-hf llama-2-13b-chat-hf",
-    "falcon": "falcon-7b-instruct falcon-40b-instruct",
-    "mistral": "Mistral-7B-Instruct-v0.2 mistral-large-2402",
-    "google": "gemini-pro gemma-7b-it",
-    "yi": "Yi-34B-Chat yi-large-preview",
-    **{
-        name: name
-        for name in (
-            "cohere jina-chat chatglm2-6b baichuan-13b-chat Qwen-14B-Chat deepseek-llm-67b-chat dbrx-instruct "
-            "internlm2-chat-20b-ppo causallm-14b minichat-3b evo-7b ghost-7b-alpha Samba-CoE-v0.1"
-        ).split()
-    },
-}
-"""Models with no stated teacher among the fifty, by family: the controls, and the unrelated suspects."""
-
-TEACHERS = (
-    "text_davinci_003 gpt-3.5-turbo-1106 gpt4 gpt4_0314 gpt4_1106_preview Meta-Llama-3-8B-Instruct zephyr-7b-beta"
-).split()
-
-LINEAGE = (
-    ("alpaca-7b", "text_davinci_003", "trained on its answers"),
-    ("alpaca-7b-neft", "text_davinci_003", "trained on its answers"),
-    ("vicuna-7b", "gpt-3.5-turbo-1106", "trained on answers of an earlier snapshot"),
-    ("vicuna-13b", "gpt-3.5-turbo-1106", "trained on answers of an earlier snapshot"),
-    ("vicuna-13b-v1.5", "gpt-3.5-turbo-1106", "trained on answers of an earlier snapshot"),
-    ("wizardlm-13b", "gpt-3.5-turbo-1106", "trained on answers of an earlier snapshot"),
-    ("zephyr-7b-beta", "gpt-3.5-turbo-1106", "trained on answers of an earlier snapshot"),
-    ("phi-2", "gpt-3.5-turbo-1106", "trained on synthetic text of an earlier snapshot"),
-    ("OpenHermes-2.5-Mistral-7B", "gpt4_0314", "trained on answers, snapshot not known"),
-    ("airoboros-33b", "gpt4_0314", "trained on answers, snapshot not known"),
-    ("nous-hermes-13b", "gpt4_0314", "trained on answers, snapshot not known"),
-    ("SPPO-Llama-3-Instruct-8B-PairRM", "Meta-Llama-3-8B-Instruct", "weights trained on"),
-    ("zephyr-7b-beta-ExPO", "zephyr-7b-beta", "weights extrapolated"),
-)
-
-ONE_MODEL = (
-    ("vicuna-13b-v1.5", "vicuna-13b-v1.5-togetherai", "one model, two hosts"),
-    ("gpt4", "gpt4_0314", "alias"),
-    ("zephyr-7b-beta", "zephyr-7b-beta-ExPO", "weight edit"),
-    ("Meta-Llama-3-8B-Instruct", "SPPO-Llama-3-Instruct-8B-PairRM", "weight edit"),
-)
-
-FAMILY = {model: family for family, models in FAMILIES.items() for model in models.split()}
-
-
-@dataclass(frozen=True)
-class Models:
-    """The fifty models, with families where they are controls."""
-
-    by_name: dict[str, Answers]
-
-    def panel(self, suspect: str, teachers: Sequence[str], *, n: int) -> Panel:
-        """A panel with every unrelated model as a control."""
-        one = self.by_name[suspect]
-        return make_panel(
-            name=one.name,
-            family=one.family,
-            teachers=[self.by_name[name] for name in teachers],
-            controls=[self.by_name[name] for name in FAMILY if name not in (suspect, *teachers)],
-            answered=one.outputs,
-            n_prompts=n,
-            seed=SEED,
-        )
-
-    def compare(self, suspect: str, teacher: str, *, n: int, stop_early: bool = False) -> Compared:
-        """The whole battery, as the command runs it."""
-        outputs = self.by_name[suspect].outputs
-        panel = self.panel(suspect, [teacher], n=n)
-        return compare(panel, outputs.get, rules=RULES, seed=SEED, stop_early=stop_early)
-
-
-def load() -> Models:
-    """Read the answers."""
-    shared = Path(os.environ.get("STILLWATCH_SHARED", "../shared"))
-    found = read_answers(shared / "data" / "model_outputs" / "outputs.parquet")
-    return Models({one.name: replace(one, family=FAMILY.get(one.name, one.name)) for one in found})
-
-
-def interval(k: int, n: int) -> str:
-    """k of n with its exact 95 % interval (Clopper and Pearson 1934)."""
-    lo = beta.ppf(0.025, k, n - k + 1) if k else 0.0
-    hi = beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
-    return f"{k} of {n} ({100 * lo:.1f} to {100 * hi:.1f} %)"
 
 
 def texts_of(models: Models, names: Sequence[str], n: int) -> dict[str, list[str]]:
@@ -226,18 +150,21 @@ def weighed(hearing: Hearing, suspect: str) -> Iterator[tuple[str, str, Figures]
         yield suspect, derived(replace(one, holm_p=adjusted), RULES, stop_early=False).word, one
 
 
+N_ROWS = 3
+
 COLUMNS = (
     "suspect, teacher, by the cards, prompts, rank p, permutation p, margins, power at 5 10 20 50 %, derived?, same?"
 )
 
 
-def lineage(models: Models) -> Iterator[str]:
-    """Question B where a public card names the teacher."""
-    yield "## B. Derived? Suspects whose cards name a teacher"
-    yield ""
-    yield f"| {COLUMNS.replace(',', ' |')} |"
-    yield "|---" * (COLUMNS.count(",") + 1) + "|"
-    for suspect, teacher, what in LINEAGE:
+def lineage(models: Models, start: int) -> Iterator[str]:
+    """Question B where a public card names the teacher: the rows from `start` on, with the head before the first."""
+    if not start:
+        yield "## B. Derived? Suspects whose cards name a teacher"
+        yield ""
+        yield f"| {COLUMNS.replace(',', ' |')} |"
+        yield "|---" * (COLUMNS.count(",") + 1) + "|"
+    for suspect, teacher, what in LINEAGE[start : start + N_ROWS]:
         for n in (N_FEW, N_ALL):
             done = models.compare(suspect, teacher, n=n)
             one = done.figures[0]
@@ -247,7 +174,8 @@ def lineage(models: Models) -> Iterator[str]:
                 f"| {suspect} | {teacher} | {what} | {one.n} | {one.rank_p:.3f} | {one.permutation_p:.4f} | {margins} "
                 f"| {power} % | {done.derived[0].word} | {done.same_model[0].word} |"
             )
-    yield ""
+    if start + N_ROWS >= len(LINEAGE):
+        yield ""
 
 
 UNIFORM = """## p-values under the null
@@ -341,32 +269,47 @@ STOPPED = (
 )
 
 
+PARTS: dict[str, Callable[[Models, int], Iterator[str]]] = {
+    "equality": lambda models, _: equality_of_all(models),
+    "accepted": lambda models, _: accepted(models),
+    "unrelated": lambda models, _: unrelated(models),
+    "heldout": lambda models, _: heldout(models),
+    **{f"lineage {n}": lambda models, _, n=n: lineage(models, n) for n in range(0, len(LINEAGE), N_ROWS)},  # type: ignore[misc]
+    "rivals": lambda models, _: rivals(models),
+    "cleared": lambda models, _: cleared(models),
+    "uniform": uniform,
+    "stopping": lambda models, draws: stopping(models, 4 * draws),
+}
+"""The parts, in the order of the page, from the models and the number of draws."""
+
+
+def measured(name: str, draws: int) -> list[str]:
+    """The lines of one part."""
+    return list(PARTS[name](load(), draws))
+
+
 def main() -> None:
-    """Measure and print; `--write` also writes, part by part."""
+    """Measure and print; `--write` also writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=500)
-    parser.add_argument("--only", help="one part: uniform, unrelated, equality, lineage or stopping")
+    parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--only", help=f"one part: {', '.join(PARTS)}")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    models = load()
     lines = [
         "# Same model, derived model: fifty public models",
         "",
-        f"Command: `python benchmarks/compare.py --draws {options.draws}`. {len(models.by_name)} models,",
-        f"at most {N_ALL} prompts, {len(set(FAMILY.values()))} families of controls. Counts have exact 95 % intervals.",
+        f"Command: `python benchmarks/compare.py --draws {options.draws}`, all parts in one run.",
+        f"{len(load().by_name)} models, at most {N_ALL} prompts, {len(set(FAMILY.values()))} families of controls.",
+        "Counts have exact 95 % intervals.",
         "",
     ]
-    parts: dict[str, Callable[[], Iterator[str]]] = {
-        "equality": lambda: equality_of_all(models),
-        "unrelated": lambda: unrelated(models),
-        "lineage": lambda: lineage(models),
-        "uniform": lambda: uniform(models, options.draws),
-        "stopping": lambda: stopping(models, 4 * options.draws),
-    }
-    for name, part in parts.items():
-        lines += part() if options.only in (None, name) else ()
-        if options.write:
-            options.write.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
+    chosen = [name for name in PARTS if options.only in (None, name)]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for part in pool.map(measured, chosen, [options.draws] * len(chosen)):
+            lines += part
+            if options.write:
+                options.write.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
     print("\n".join(lines))
 
 

@@ -161,6 +161,17 @@ def test_the_same_rows_give_the_same_result_however_they_are_split(place: Path, 
     assert says[0] == says[1]
 
 
+def test_a_control_is_read_with_the_columns_of_the_set(place: Path, tmp_path: Path) -> None:
+    """Columns named with --map are those of the controls too."""
+    rows = [{"q": one["prompt"], "a": one["completion"]} for one in pairs(OWN + THEIRS[:10])]
+    data, control = (write_rows(tmp_path / f"{name}.jsonl", rows) for name in ("data", "control"))
+    found = audited(
+        place, data, registries=[place / "theirs.registry"], control=[control], mapping={"q": "prompt", "a": "answer"}
+    )
+    (match,) = of(found, "registry")
+    assert match.detail["null"] == "control: 10 of 1000 distinct rows" and match.verdict == "nothing"
+
+
 def test_a_registry_of_another_key_is_refused(place: Path, tmp_path: Path) -> None:
     """A registry built under another key finds nothing, so it is an error and not a clean result."""
     data = (place / "theirs.registry").read_bytes()

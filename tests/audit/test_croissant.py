@@ -35,3 +35,15 @@ def test_patching_twice_changes_nothing_more() -> None:
         _, once = patched(existing)
         _, twice = patched(once)
         assert once == twice
+
+
+def test_metadata_of_other_types_are_kept_as_they_are() -> None:
+    """Names that are lists and entries that are numbers, as strangers write them, stop nothing."""
+    existing: dict[str, Any] = {
+        "isBasedOn": [{"name": ["x"]}, 7, {"name": "old"}],
+        "conformsTo": 5,
+        "rai:dataLimitations": {"a": [1]},
+    }
+    _, after = patched(existing)
+    assert after["isBasedOn"] == [*existing["isBasedOn"], {"@type": "Dataset", "name": "a/set", "license": "MIT"}]
+    assert after["conformsTo"] == [5, CONFORMS_TO] and after["rai:dataLimitations"] == [{"a": [1]}, "l"]

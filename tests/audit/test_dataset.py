@@ -165,3 +165,20 @@ def test_nothing_to_read_is_an_error_that_says_why(tmp_path: Path) -> None:
     """Where no row of any file is left, the one line names the reasons with their counts."""
     with pytest.raises(InputError, match="line_broken_json 2"):
         read(written(tmp_path / "a.jsonl", b'{"a": 1}\n{"text"\n{"text"\n'))
+
+
+def test_a_table_with_two_columns_of_one_name_is_named_and_the_rest_read(tmp_path: Path) -> None:
+    """Which of two twin columns is meant nobody can say: that file is unreadable, its neighbour is read."""
+    pq.write_table(pa.Table.from_arrays([["a"], ["b"]], names=["text", "text"]), tmp_path / "a.parquet")
+    written(tmp_path / "b.jsonl", lines([PAIR]))
+    rows, dataset = read(tmp_path)
+    assert len(rows) == 1 and "2 columns are called text" in str(dataset.files[0].unreadable)
+
+
+def test_text_of_fixed_width_is_read_like_other_bytes(tmp_path: Path) -> None:
+    """A column of bytes of one width is text, and bytes that are not UTF-8 cost a note and no file."""
+    table = pa.table({"text": pa.array([b"abcd", b"\xff\xfeab"], pa.binary(4))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    rows, dataset = read(tmp_path / "a.parquet")
+    assert [row["answer"] for row in rows] == ["abcd", "\ufffd\ufffdab"]
+    assert dataset.files[0].notes == {"value_invalid_utf8": 1}

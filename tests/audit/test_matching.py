@@ -11,13 +11,15 @@ from scipy import stats
 from stillwatch.audit.matching import (
     NULL_OTHER,
     NULL_SAME_PROMPT,
+    NULL_WHOLE,
     Match,
     Rows,
     Share,
+    beyond,
     is_finding,
+    is_lead,
     match_rows,
     smallest_share,
-    tail,
     weigh_match,
 )
 from stillwatch.audit.registry import Registry
@@ -61,7 +63,7 @@ def test_without_copies_there_is_no_finding() -> None:
     """2,000 rows of the same language and none of the registered ones give no copy and no finding."""
     _, match = matched(answers(N, seed=2), registry_of(answers(300, seed=1)))
     assert match.share.n == 0 and not is_finding(match, n_registries=1)
-    assert match.p_log10 == 0.0 and match.smallest_share < 0.005
+    assert match.p_log10 == 0.0 and match.smallest_share < 0.006
 
 
 def test_a_copy_inside_a_longer_answer_is_found_and_a_short_quotation_is_not() -> None:
@@ -95,7 +97,34 @@ def test_the_same_prompts_raise_the_null() -> None:
     _, other = matched(rows, registry, prompts=[f"Another {at}" for at in range(200)])
     assert (same.n_same_prompt, other.n_same_prompt) == (200, 0)
     assert same.expected == pytest.approx(200 * NULL_SAME_PROMPT) and not is_finding(same, n_registries=1)
-    assert other.expected == pytest.approx(200 * NULL_OTHER) and is_finding(other, n_registries=1)
+    assert other.expected == pytest.approx(200 * NULL_WHOLE) and is_finding(other, n_registries=1)
+
+
+@pytest.mark.parametrize("prompt", [None, "### Instruction:\nQuestion {}?\n### Response:"])
+def test_agreement_in_part_is_no_finding_where_the_prompts_may_be_the_same(prompt: str | None) -> None:
+    """Answers that share a passage with ours are a lead where the prompt is missing or in a template, not a finding."""
+    theirs, own = answers(100, seed=1, n_words=200), answers(400, seed=2, n_words=200)
+    asked = [f"Question {at}?" for at in range(100)]
+    registry = registry_of(theirs, prompts=asked)
+    agreeing = [f"{mine} {' '.join(ours.split()[:60])}" for mine, ours in zip(own[:12], theirs, strict=False)]
+    rows = agreeing + own[12:]
+    prompts = None if prompt is None else [prompt.format(at) for at in range(len(rows))]
+    found, match = matched(rows, registry, prompts=prompts)
+    assert found.copied.sum() == 12 and not found.whole.any()
+    assert not is_finding(match, n_registries=1) and is_lead(match, n_registries=1)
+    _, copied = matched(theirs[:12] + own[12:], registry, prompts=prompts)
+    assert is_finding(copied, n_registries=1) and not is_lead(copied, n_registries=1)
+
+
+def test_a_control_with_other_prompts_does_not_stand_in() -> None:
+    """Answers to other prompts say nothing of how often answers to the same prompts agree."""
+    theirs, asked = answers(200, seed=1), [f"Question {at}?" for at in range(200)]
+    registry = registry_of(theirs, prompts=asked)
+    rows, _ = matched(theirs[:8] + answers(192, seed=2), registry, prompts=asked)
+    strangers, _ = matched(answers(2000, seed=3), registry, prompts=[f"Else {at}?" for at in range(2000)])
+    same, _ = matched(answers(2000, seed=4), registry, prompts=asked * 10)
+    assert not is_finding(weigh_match(registry, rows, control=strangers), n_registries=1)
+    assert is_finding(weigh_match(registry, rows, control=same), n_registries=1)
 
 
 def test_a_control_stands_in_for_the_null() -> None:
@@ -132,7 +161,9 @@ def test_the_tail_is_that_of_two_binomials(found: int, same: int, other: int) ->
         for x, y in product(range(same + 1), range(other + 1))
         if x + y >= found
     )
-    assert tail(found, same, other) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert beyond(found, stats.binom(same, NULL_SAME_PROMPT), stats.binom(other, NULL_OTHER)) == pytest.approx(
+        expected, rel=1e-9, abs=1e-300
+    )
 
 
 def test_the_interval_is_exact() -> None:
@@ -148,6 +179,6 @@ def test_the_smallest_share_is_one_that_is_found() -> None:
     expected = n * NULL_OTHER
     share = smallest_share(n, expected, int(stats.poisson.isf(alpha, expected)) + 1)
     drawn = np.random.default_rng(1).binomial(n, share + NULL_OTHER, 4000)
-    p = np.array([tail(int(k), 0, n) for k in range(drawn.max() + 1)])[drawn]
+    p = np.array([stats.binom.sf(k - 1, n, NULL_OTHER) for k in range(drawn.max() + 1)])[drawn]
     assert 0.86 <= (p <= alpha).mean() <= 1.0
     assert smallest_share(0, 0.0, 1) == 1.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import stat
@@ -11,9 +12,15 @@ import pytest
 import typer.main
 
 from stillwatch.cli.main import app
+from stillwatch.journal import Journal
+from stillwatch.keys import RootKey
+from stillwatch.watermark.keys import KeyRing
+from stillwatch.watermark.schemes import Scheme
 from tests.audit.making import answers, pairs, write_rows
 from tests.cli.running import Ran, ran_here
+from tests.needs import needs_module
 from tests.test_docs import ROOT, blocks, table
+from tests.watermark import making
 
 OWN, THEIRS = answers(400, seed=1), answers(120, seed=2)
 
@@ -53,9 +60,32 @@ def test_the_commands_of_the_page_run_as_written(page: str, place: Path, capsys:
     if page == "registry.md":
         for name in ("shard-1", "shard-2"):
             assert ran_here(capsys, "registry", "build", "june.jsonl", "--out", f"{name}.registry").code == 0
-    for line in commands(page):
+    for line in (line for line in commands(page) if "--marks" not in line):
         ran = ran_here(capsys, *shlex.split(line)[1:])
         assert ran.code == 0, (line, ran.err)
+
+
+def test_marks_are_looked_for_as_the_page_says(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's command with --marks finds the provider's mark, journals that its key was asked for, names nobody."""
+    tokenizers = needs_module("tokenizers", "tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{at}": at for at in range(5000)}, unk_token="w0"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.save("tokenizer.json")
+    root = RootKey.load(Path(os.environ["STILLWATCH_HOME"]))
+    mark = making.mark(KeyRing(root, journal=Journal(place / "journal")), Scheme())
+    texts = [" ".join(f"w{token}" for token in one.tokens) for one in making.written(mark, seed=1, n_texts=30)]
+    write_rows(Path("data", "train.jsonl"), pairs(texts))
+    (line,) = (line for line in commands("audit.md") if "--marks" in line)
+    found = said(ran_here(capsys, *shlex.split(line)[1:], "--json"))
+    (one,) = (one for one in found["findings"] if one["check"] == "marks")
+    assert one["verdict"] == "finding" and one["detail"]["n_decoys"] == 1000 and one["detail"]["level"] == "provider"
+    (evidence,) = (row for row in found["evidence"] if row["family"] == "marks")
+    assert evidence["signal"] == "mark_gumbel" and evidence["subject_kind"] == "dataset"
+    assert one["detail"]["key_id"] in Path("audit", "report.html").read_text("utf-8")
+    shown = ran_here(capsys, *shlex.split(line)[1:])
+    assert "marks" in shown.out and one["detail"]["key_id"] in shown.out
+    journal = Path(os.environ["STILLWATCH_HOME"], "journal").read_text("utf-8")
+    assert '"because":"audit"' in journal.replace(" ", "") and one["detail"]["key_id"] in journal
 
 
 @pytest.mark.parametrize(
@@ -115,6 +145,8 @@ def test_an_audit_prints_a_table_or_json_and_writes_its_folder(place: Path, caps
         (["audit", "data", "--out", "data"], "holds something else"),
         (["audit", "data", "--map", "x"], "--map is not understood"),
         (["audit", "data", "--registry", "known.toml"], "not a registry"),
+        (["audit", "data", "--marks"], "marks need the tokenizer"),
+        (["audit", "data", "--tokenizer", "known.toml"], "--marks"),
         (["registry", "info", "absent"], "cannot read the registry"),
         (["registry", "update", "absent"], "nothing to add"),
         (["registry", "build", "logs", "--out", "known.toml"], "is there already"),

@@ -17,6 +17,7 @@ from stillwatch.journal import Journal
 from stillwatch.suspects.endpoint import Endpoint
 from tests.cli.running import Ran, ran_here
 from tests.compare.making import controls, prompts, spoken, student
+from tests.needs import needs_module
 from tests.suspects.stub import Stub, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +161,7 @@ def test_an_endpoint_is_asked_little_and_goes_on_where_it_stopped(
         seen = [one["body"]["messages"][0]["content"] for one in stub.seen]
     assert seen[:12] == asked
     assert len(seen) == len(set(seen)) == told["n_asked"]
+    assert told["plan"]["n_answers_known"] == 12
     written = [path for path in [*here.rglob("*"), *own_home.rglob("*")] if path.is_file()]
     assert not any(b"sk-made-up-key" in path.read_bytes() for path in written)
 
@@ -217,6 +219,37 @@ def test_what_cannot_be_done_is_one_line(
 def test_several_words_may_follow_an_option(words: list[str], means: str) -> None:
     """Words after --teacher, --controls and --students belong to it up to the next option."""
     assert spread(words) == means.split()
+
+
+@pytest.mark.slow
+def test_marks_are_looked_for_where_a_tokenizer_is_named(
+    here: Path, own_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The provider's key is journaled before it is used and registered by its id; no mark is found where none is."""
+    tokenizers = needs_module("tokenizers", "tokenizers")
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({chr(at): at for at in range(128)}, [], unk_token="?"))
+    made.save(str(here / "tokenizer.json"))
+    done = run(
+        capsys, "stranger.jsonl", "--teacher", "ours.jsonl", "--controls", *files(), "--tokenizer", "tokenizer.json",
+        "--prompts", 20, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    (mark,) = told["marks"]
+    assert (mark["verdict"], mark["n_decoys"], mark["level"]) == ("not found", 1000, "provider")
+    entries = list(Journal(own_home / "journal").entries())
+    assert [one.kind for one in entries] == ["mark_keys", "preregistration"]
+    rows = pq.read_table(here / "comparison" / "evidence.parquet").to_pylist()
+    assert {row["subject_kind"] for row in rows} == {"model"} and "marks" in {row["family"] for row in rows}
+    assert {row["subject_id"] for row in rows} == {"stranger"}
+
+
+def test_marks_of_accounts_are_for_another_verb(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A split without the provider's share is refused with the verb that does it."""
+    done = run(
+        capsys, "stranger.jsonl", "--teacher", "ours.jsonl", "--tokenizer", "absent.json", "--split", "account=1"
+    )
+    assert done.code == 2 and "mark detect" in done.err
 
 
 def test_hostile_names_are_harmless(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stillwatch.compare.battery import Compared, Extras, compare
 from stillwatch.compare.canaries import Canaries, Canary
+from stillwatch.compare.marks import Marks
 from stillwatch.compare.panel import Panel, make_panel
 from stillwatch.compare.plan import KIND, Registered, make_plan, register
 from stillwatch.compare.result import as_plain, evidence
@@ -17,7 +19,9 @@ from stillwatch.errors import InputError, JournalError
 from stillwatch.journal import Journal
 from stillwatch.records import EVIDENCE, Evidence
 from stillwatch.suspects.answers import Answers
+from stillwatch.watermark.schemes import Scheme
 from tests.compare.making import answers, controls, prompts, spoken, student
+from tests.watermark import making
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +158,40 @@ def test_canaries_decide_where_likeness_cannot() -> None:
     assert words(compared) == ("different", "derived")
 
 
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_what_is_planted_speaks_for_the_first_teacher_only(stop_early: bool, tmp_path: Path) -> None:
+    """Canaries and marks are the first teacher's: they say nothing of the second, whose answers never held them."""
+    planted = [f"the {word} heron of Oslo counts" for word in ("grey", "mild", "late", "odd", "calm", "wry", "shy")]
+    given = Canaries(tuple(Canary(t) for t in planted) + tuple(Canary(t[::-1], False) for t in planted), "")
+    texts = [f"{text} {' '.join(planted)}" for text in spoken(55, N)]
+    both = [answers("ours", spoken(TEACHER, N)), answers("theirs", spoken(8, N))]
+    extras = Extras(canaries=given, marks=marks_of_letters(tmp_path))
+    compared = run(texts, both, extras=extras, stop_early=stop_early)
+    assert (words(compared, 0)[1], words(compared, 1)[1]) == ("derived", "cannot tell")
+    assert compared.figures[0].marks[0].finding.verdict == "not found"
+    assert compared.figures[1].recall is None and not compared.figures[1].marks
+
+
+def marks_of_letters(folder: Path) -> Marks:
+    """A mark that nobody's answers carry, read letter by letter."""
+    ring = making.ring(folder)
+    return Marks(
+        scheme=Scheme(), keys=[making.key(ring)],
+        routing=ring.routing(epoch="1", **making.ASKED),
+        decoys=ring.decoys(50, epoch="1", **making.ASKED),
+        tokenizers={"letters": lambda texts: [np.array([ord(c) for c in text], np.int64) for text in texts]}, files={},
+    )  # fmt: skip
+
+
+def test_low_margins_do_not_stop_a_suspect_with_known_students() -> None:
+    """With known students every prompt is asked, so that no low look becomes "not derived"."""
+    known = [answers(f"known-{at}", student(80 + at, TEACHER, 110, share=0.8)) for at in range(3)]
+    assert run(spoken(55, 110), stop_early=True).stopped_early
+    compared = run(spoken(55, 110), students=known, stop_early=True)
+    assert not compared.stopped_early and words(compared)[1] == "not derived"
+    assert "rank p 0.25" in compared.derived[0].why
+
+
 def registered(lined_up: Panel, tmp_path: Path) -> Registered:
     plan = make_plan(lined_up, sources={"suspect": "0" * 64}, rules=Rules(), seed=3, stop_early=False)
     return register(plan, Journal(tmp_path / "journal"), now=NOW)
@@ -215,6 +253,16 @@ def test_the_order_of_files_and_rows_does_not_matter() -> None:
     )  # fmt: skip
     assert one.prompts == other.prompts
     assert one.prompts_sha256() == other.prompts_sha256()
+
+
+def test_a_copy_under_another_name_is_no_second_family() -> None:
+    """Answers that repeat another control's word for word do not make one family two."""
+    first = spoken(100, N)
+    twice = [answers("a", first, family="one"), answers("b", first, family="two"), answers("c", first, family="one")]
+    made = make_panel(
+        name="s", family="s", teachers=[answers("teacher", spoken(TEACHER, N))], controls=twice, n_prompts=N, seed=0
+    )
+    assert made.controls == ("a", "c") and made.set_aside == {"b": "it answers as a does, word for word"}
 
 
 def test_kin_is_no_control_and_the_incomplete_are_set_aside() -> None:

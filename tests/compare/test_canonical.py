@@ -43,6 +43,11 @@ def test_white_space_at_the_ends_is_no_difference(text: str, space: str) -> None
     assert canonical(space + text + space) == canonical(text)
 
 
+def test_leading_space_hides_nothing() -> None:
+    """However much space stands before an answer, the answer is seen."""
+    assert canonical(" \n" * 100_000 + "Yes.") == "Yes."
+
+
 def test_long_and_hostile_texts_end() -> None:
     """A text of megabytes, of nested markers, or of broken surrogates is cut, not stalled on."""
     assert len(canonical("word " * 1_000_000)) <= N_CHARACTERS

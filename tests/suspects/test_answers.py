@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 import zstandard
 
 from stillwatch.errors import InputError
+from stillwatch.suspects import answers
 from stillwatch.suspects.answers import Files, parse_place, read_answers
 
 ROWS = [
@@ -87,3 +89,39 @@ def test_bad_files_are_one_line(name: str, content: bytes, says: str, tmp_path: 
         read_answers(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_answers(tmp_path / "absent.jsonl")
+
+
+def test_pipes_and_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe is not waited for; a few bytes that unpack to more than the limit are never held."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(InputError, match="not a file"):
+        read_answers(tmp_path / "pipe.jsonl")
+    monkeypatch.setattr(answers, "MAX_BYTES", 10_000)
+    row = json.dumps({"prompt": "p", "output": "x" * 20_000}).encode()
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(row))
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(row))
+    (tmp_path / "a.jsonl").write_bytes(row)
+    many = pa.table({"prompt": [f"p{n}" for n in range(100)], "output": ["x" * 200] * 100})
+    pq.write_table(many, tmp_path / "a.parquet")
+    for name in ("a.jsonl.gz", "a.jsonl.zst", "a.jsonl", "a.parquet"):
+        with pytest.raises(InputError, match="holds more than"):
+            read_answers(tmp_path / name)
+    monkeypatch.setattr(answers, "MAX_ROWS", 10)
+    with pytest.raises(InputError, match="more than 10 rows"):
+        read_answers(tmp_path / "a.parquet")
+
+
+def test_packed_files_in_several_pieces_are_read_whole(tmp_path: Path) -> None:
+    """Appended gzip members and Zstandard frames are one file."""
+    rows = [json.dumps({"prompt": p, "output": "x"}).encode() + b"\n" for p in "ab"]
+    for name, pack in (("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstandard.compress)):
+        (tmp_path / name).write_bytes(b"".join(pack(row) for row in rows))
+        assert set(read_answers(tmp_path / name)[0].outputs) == {"a", "b"}
+
+
+def test_columns_of_other_types_are_rejects(tmp_path: Path) -> None:
+    """Lists, numbers, bytes and nulls where text should be are counted and left out."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"prompt": ["a", "b"], "output": [["x"], None]}), path)
+    with pytest.raises(InputError, match="holds no answers; got 2 unreadable rows"):
+        read_answers(path)

@@ -134,6 +134,24 @@ def test_replies_that_are_none_are_not_taken(raw: bytes, tmp_path: Path) -> None
         endpoint(stub, tmp_path, asking=Asking(n_tries=2)).ask("x")
 
 
+def test_a_reply_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    """A server that sends a byte now and then is given up when the time for one reply has passed."""
+    clock = FakeClock()
+
+    class Drip:
+        n = 0
+
+        def read1(self, _size: int) -> bytes:
+            self.n += 1
+            clock.seconds += 50
+            return b" "
+
+    drip = Drip()
+    with pytest.raises(TimeoutError):
+        endpoint(Stub(address="http://127.0.0.1:1/v1"), tmp_path, clock=clock)._limited(drip)
+    assert drip.n == 3
+
+
 def test_the_key_is_sent_and_shown_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It goes into one header; a server that echoes it in an answer or an error puts it into no file and no message."""
     with serving(Stub(reply=lambda prompt: f"your key is {KEY}", script=[400])) as stub:

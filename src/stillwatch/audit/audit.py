@@ -31,6 +31,7 @@ from stillwatch.audit.findings import (
 )
 from stillwatch.audit.identity import leaks, names_in, weigh_identity
 from stillwatch.audit.licences import UNSTATED, Known, Register, load_register, names_of, shipped, spdx
+from stillwatch.audit.marks import MarkSearch, Pool, look_for_marks
 from stillwatch.audit.matching import Rows, match_rows, places, weigh_match
 from stillwatch.audit.registry import Registry, fill, match_key, printed
 from stillwatch.audit.written import Sample, estimate_written
@@ -50,7 +51,7 @@ _MOST_REGISTER = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRequest:
-    """What to audit and what to compare it with; every field is an option of `stillwatch audit`."""
+    """What to audit and what to compare it with; every field is an option of `stillwatch audit`, or several."""
 
     data: Sequence[Path]
     registers: Sequence[Path] = ()
@@ -60,6 +61,7 @@ class AuditRequest:
     model: Sequence[Path] = ()
     canaries: Sequence[Path] = ()
     licence: str | None = None
+    marks: MarkSearch | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -149,6 +151,7 @@ def audit(
 
     on_progress("Reading rows", 0, 0)
     sample, said = Sample(prints_key), _Said()
+    pools = _pools(request.marks)
     n_rows = 0
     for batch in dataset.batches(on_progress=lambda done, total: on_progress("Reading rows", done, total)):
         n_rows += batch.num_rows
@@ -156,23 +159,37 @@ def audit(
         if request.human and request.model:
             sample.add(batch.column("answer"), batch.column("prompt"))
         _match(batch, against, prints_key)
-        for finder, _ in finders:
-            finder.look(batch)
-    people, models = (_sample(paths, prints_key, on_progress) for paths in (request.human, request.model))
+        for looking in (*(finder.look for finder, _ in finders), *(pool.add for pool in pools.values())):
+            looking(batch)
+    people, models = (_sample(paths, request, prints_key, on_progress) for paths in (request.human, request.model))
     if request.control and against:
-        _match_control(request.control, against, prints_key, on_progress)
+        _match_control(request, against, prints_key, on_progress)
     on_progress("Weighing", 0, 0)
     findings = [licence_finding(declared, known, register), *_weighed(against, declared, known, name)]
     findings += _unexamined(against)
     findings.append(identity_finding(weigh_identity(said.n_leaks, said.n_claims, said.n, said.named), subject=name))
     findings.append(written_finding(estimate_written(sample, people, models, prints_key), subject=name))
     findings += [canary_finding(finder.found(when), subject=name) for finder, when in finders]
+    findings += _marks(request.marks, pools, name, on_progress)
     return Audit(
         name=name, version=__version__, declared=declared, findings=findings, evidence=evidence_table(findings),
         files=[one.to_dict() for one in dataset.files], skipped=dataset.skipped, n_rows=n_rows,
         places={asked.registry.about.name: asked.places for asked in against if asked.places},
         croissant=_patch(declared, findings), key_ids={"match": key.key_id("match")},
     )  # fmt: skip
+
+
+def _pools(marks: MarkSearch | None) -> dict[str, Pool]:
+    return {} if marks is None else {name: Pool(read, marks.scheme.width) for name, read in marks.readers.items()}
+
+
+def _marks(marks: MarkSearch | None, pools: dict[str, Pool], name: str, on_progress: OnProgress) -> list[Finding]:
+    if marks is None:
+        return [Finding("marks", "not_examined", "Not examined: marks were not asked for (--marks).", {})]
+    on_progress("Scoring keys", 0, 0)
+    return look_for_marks(
+        marks, pools, subject=name, on_progress=lambda done, total: on_progress("Scoring keys", done, total)
+    )
 
 
 def _about(request: AuditRequest) -> tuple[Register, Declared, str, Known | None]:
@@ -250,9 +267,8 @@ def _judged(batch: pa.RecordBatch, against: Sequence[_Against], key: HashKey) ->
         yield match_rows(prints[asked.check == "overlap"], asked.registry, rate=asked.rate)
 
 
-def _match_control(paths: Sequence[Path], against: Sequence[_Against], key: HashKey, on_progress: OnProgress) -> None:
-    on_progress("Reading controls", 0, 0)
-    for batch in Dataset(paths).batches(on_progress=lambda done, total: on_progress("Reading controls", done, total)):
+def _match_control(request: AuditRequest, against: Sequence[_Against], key: HashKey, on_progress: OnProgress) -> None:
+    for batch in _controls(request.control, request, on_progress):
         for asked, rows in zip(against, _judged(batch, against, key), strict=True):
             asked.control.append(rows)
 
@@ -267,12 +283,18 @@ def _weighed(against: Sequence[_Against], declared: Declared, known: Known | Non
         )
 
 
-def _sample(paths: Sequence[Path], key: HashKey, on_progress: OnProgress) -> Sample | None:
+def _controls(paths: Sequence[Path], request: AuditRequest, on_progress: OnProgress) -> Iterator[pa.RecordBatch]:
+    """The rows of a control, read as those of the audited set are."""
+    on_progress("Reading controls", 0, 0)
+    rows = Dataset(paths, mapping=request.mapping)
+    return rows.batches(on_progress=lambda done, total: on_progress("Reading controls", done, total))
+
+
+def _sample(paths: Sequence[Path], request: AuditRequest, key: HashKey, on_progress: OnProgress) -> Sample | None:
     if not paths:
         return None
-    on_progress("Reading controls", 0, 0)
     sample = Sample(key)
-    for batch in Dataset(paths).batches(on_progress=lambda done, total: on_progress("Reading controls", done, total)):
+    for batch in _controls(paths, request, on_progress):
         sample.add(batch.column("answer"), batch.column("prompt"))
     return sample
 

@@ -30,7 +30,7 @@ def croissant_patch(
     """
     old = dict(existing or {})
     based_on = _listed(old.get("isBasedOn"))
-    known = {entry.get("name") for entry in based_on if isinstance(entry, dict)}
+    known = [entry.get("name") for entry in based_on if isinstance(entry, dict)]
     for name, licence in sources:
         if name not in known:
             entry = {"@type": "Dataset", "name": name}

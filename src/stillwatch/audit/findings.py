@@ -26,7 +26,7 @@ from stillwatch.audit.canary import Found, plain_found
 from stillwatch.audit.declared import Declared
 from stillwatch.audit.identity import Identity
 from stillwatch.audit.licences import UNSTATED, Known, Register, conflict
-from stillwatch.audit.matching import Match, is_finding
+from stillwatch.audit.matching import Match, is_finding, is_lead
 from stillwatch.audit.registry import MIN_WORDS
 from stillwatch.audit.written import AUC_MIN, N_MIN, P_FIT, Written
 from stillwatch.records import EVIDENCE, Evidence
@@ -39,6 +39,9 @@ BARS = {
     "min_spans": matching.MIN_SPANS,
     "span_share": matching.SPAN_SHARE,
     "null_same_prompt": matching.NULL_SAME_PROMPT,
+    "whole_spans": matching.WHOLE_SPANS,
+    "whole_bands": matching.WHOLE_BANDS,
+    "null_whole": matching.NULL_WHOLE,
     "null_other": matching.NULL_OTHER,
     "p_finding": matching.P_FINDING,
     "p_lead": identity.P_LEAD,
@@ -102,22 +105,27 @@ def match_finding(
     detail: dict[str, Any] = {
         **asdict(match), "share": share.value, "n_copied": share.n, "n_judged": share.total, "lo": low, "hi": high,
     }  # fmt: skip
-    departs = None
+    whose = ""
     if known is not None:
         departs = conflict(declared, known.licence)
         detail |= {"declared": declared, "licence": known.licence, "teacher": known.teacher, "conflict": departs}
+        whose = f" Licences: {declared} declared here, {known.licence} there{': ' + departs if departs else ''}."
+        whose += f" Answers there by {known.teacher}." if known.teacher != UNSTATED else ""
+    lead = is_lead(match, n_registries=n_registries)
     if found:
-        says = f"{measured}; {match.expected:.1f} distinct expected by chance, {match.n_distinct} found."
-        if known is not None:
-            says += f" Licences: {declared} declared here, {known.licence} there{': ' + departs if departs else ''}."
-            says += f" Answers there by {known.teacher}." if known.teacher != UNSTATED else ""
+        says = f"{measured}; {match.expected:.1f} distinct expected by chance, {match.n_distinct} found.{whose}"
+    elif lead:
+        says = (
+            f"{measured}: more than answers to other prompts agree, no more than other models' answers to the same "
+            f"prompts may. Those prompts are not known here; name other models' answers to them with --control.{whose}"
+        )
     elif share.n:
         says = f"{measured}, no more than chance allows ({match.expected:.1f} distinct expected; null: {match.null})."
     else:
         says = f"No copy of {match.registry} among {share.total:,} rows."
     if not found:
         says += f" A share of {100 * match.smallest_share:.2f} % would have been found."
-    verdict = "finding" if found else "nothing" if share.total else "cannot_tell"
+    verdict = "finding" if found else "lead" if lead else "nothing" if share.total else "cannot_tell"
     evidence = _evidence(
         subject, check, family="content", statistic=float(match.n_distinct), n=share.total, effect=share.value,
         lo=low, hi=high, null_id=match.null, p_log10=match.p_log10, detail=detail,

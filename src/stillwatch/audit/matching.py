@@ -5,9 +5,12 @@ bands are found as texts of its length need (`BAND_BARS`). Both bars rise where 
 would reach them once in a million rows. An answer of fewer than `MIN_WORDS` words is never judged.
 
 A row is a lead; a finding is about the whole set. The null: somebody else answered. Two models that answer the same
-prompt agree far more often than two that answer different ones, so a row whose prompt the registry knows has the rate
-`NULL_SAME_PROMPT`, every other `NULL_OTHER`; both lie above what was measured on unrelated models
-(`benchmarks/audit.md`). Where a control set is given, Fisher's exact test against it stands instead.
+prompt agree far more often than two that answer different ones, and whether the prompts are the same cannot be seen
+where a row has none, or has it in another template. So a row whose prompt the registry knows counts where it is a copy,
+at the rate `NULL_SAME_PROMPT`; any other only where it is a copy nearly whole (`WHOLE_SPANS`, `WHOLE_BANDS`), at the
+rate `NULL_WHOLE`. Both lie above what was measured on unrelated models that answered the same prompts
+(`benchmarks/audit.md`). Where a control set has rows of the same kind, it stands instead (Fisher's exact test). More
+copies than `NULL_OTHER` allows, the rate for other prompts, are a lead.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +38,10 @@ MIN_SPANS, SPAN_SHARE = 2, 0.05
 P_ROW = 1e-6
 """How often a row may be called a copy because of the filter alone."""
 
-NULL_SAME_PROMPT, NULL_OTHER = 0.03, 2e-4
+WHOLE_SPANS, WHOLE_BANDS = 0.5, ((20, 16), (40, 4))
+"""A copy is nearly whole where two spans and this share of all are found, or from so many words on so many bands."""
+
+NULL_SAME_PROMPT, NULL_WHOLE, NULL_OTHER = 0.03, 1e-3, 2e-4
 P_FINDING = 1e-3
 """The largest p of a finding, over all registries asked (Bonferroni)."""
 
@@ -67,10 +73,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What was found about each row of a set, shape (n,): judged at all, a copy, its prompt known, its print."""
+    """What was found about each row of a set, shape (n,): judged, a copy, nearly whole, its prompt known, its print."""
 
     judged: Bools
     copied: Bools
+    whole: Bools
     asked: Bools
     prints: U64
 
@@ -78,11 +85,14 @@ class Rows:
     def joined(cls, parts: Sequence[Rows]) -> Rows:
         """The rows of all parts, in order."""
         nothing = np.zeros(0, np.bool_)
-        parts = [Rows(nothing, nothing, nothing, np.zeros(0, np.uint64)), *parts]
-        judged, copied, asked = (
-            np.concatenate([getattr(one, n) for one in parts]) for n in ("judged", "copied", "asked")
-        )
-        return Rows(judged, copied, asked, np.concatenate([one.prints for one in parts]))
+        parts = [Rows(nothing, nothing, nothing, nothing, np.zeros(0, np.uint64)), *parts]
+        names = ("judged", "copied", "whole", "asked", "prints")
+        return Rows(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
+
+    def once(self) -> Rows:
+        """The judged rows, equal ones once."""
+        _, first = np.unique(self.prints[self.judged], return_index=True)
+        return Rows(*(getattr(self, n)[self.judged][first] for n in ("judged", "copied", "whole", "asked", "prints")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +105,13 @@ class Match:
     n_too_short: int
     n_same_prompt: int
     n_distinct: int
+    """Distinct copies that count against the null."""
+
     expected: float
     p_log10: float
+    p_lead_log10: float
+    """Of as many distinct copies, were the rows whose prompt is not known answers to other prompts."""
+
     null: str
     smallest_share: float
     """The share from which on a finding would have been likely (9 in 10), had there been one."""
@@ -113,15 +128,24 @@ def match_rows(prints: Prints, registry: Registry, *, rate: float | None = None)
     found = np.concatenate([[0], np.cumsum(held.holds(prints.spans))])
     spans = found[prints.offsets[1:]] - found[prints.offsets[:-1]]
     bands = held.holds(prints.bands.reshape(-1)).reshape(prints.bands.shape).sum(axis=1)
-    copied = (spans >= _needed(n_spans, rate, MIN_SPANS)) & (spans >= SPAN_SHARE * n_spans)
-    for n_words, bar in BAND_BARS:
-        enough = int(_needed(np.array([prints.bands.shape[1]]), rate, bar)[0])
-        upper = min((n for n, _ in BAND_BARS if n > n_words), default=np.iinfo(np.int64).max)
-        copied |= (prints.n_words >= n_words) & (prints.n_words < upper) & (bands >= enough)
+    enough = spans >= _needed(n_spans, rate, MIN_SPANS)
+    copied = enough & (spans >= SPAN_SHARE * n_spans) | _agree(prints, bands, BAND_BARS, rate)
+    whole = enough & (spans >= WHOLE_SPANS * n_spans) | _agree(prints, bands, WHOLE_BANDS, rate)
     judged = prints.n_words >= MIN_WORDS
     # All bands of a text stand for it well enough to count it once.
-    whole = np.bitwise_xor.reduce(prints.bands * (2 * np.arange(prints.bands.shape[1], dtype=np.uint64) + 1), axis=1)
-    return Rows(judged, copied & judged, held.holds(prints.prompts), whole)
+    odd = 2 * np.arange(prints.bands.shape[1], dtype=np.uint64) + 1
+    stands_for = np.bitwise_xor.reduce(prints.bands * odd, axis=1)
+    return Rows(judged, copied & judged, whole & copied & judged, held.holds(prints.prompts), stands_for)
+
+
+def _agree(prints: Prints, bands: I64, bars: Sequence[tuple[int, int]], rate: float) -> Bools:
+    """The rows of which as many bands are found as texts of their length need."""
+    agree = np.zeros(len(bands), np.bool_)
+    for n_words, bar in bars:
+        enough = int(_needed(np.array([prints.bands.shape[1]]), rate, bar)[0])
+        upper = min((n for n, _ in bars if n > n_words), default=np.iinfo(np.int64).max)
+        agree |= (prints.n_words >= n_words) & (prints.n_words < upper) & (bands >= enough)
+    return agree
 
 
 def _needed(n: I64, rate: float, least: int) -> I64:
@@ -131,30 +155,57 @@ def _needed(n: I64, rate: float, least: int) -> I64:
     return bars[at]
 
 
+class _Kind(NamedTuple):
+    """Distinct rows of one kind, prompt known or not: how many, how many count, the law of that number, its mean."""
+
+    n: int
+    n_counted: int
+    law: Any
+    expected: float
+    control: tuple[int, int] | None
+
+
 def weigh_match(registry: Registry, rows: Rows, *, control: Rows | None = None, n_registries: int = 1) -> Match:
     """The copies among rows against the null; equal rows are shown each and tested once."""
-    judged, copied, asked = rows.judged, rows.copied, rows.asked
-    prints, first = np.unique(rows.prints[judged], return_index=True)
-    once_copied, once_asked = copied[judged][first], asked[judged][first]
-    n, n_copied, n_asked = len(prints), int(once_copied.sum()), int(once_asked.sum())
+    judged, copied = rows.judged, rows.copied
+    once, others = rows.once(), None if control is None else control.once()
+    kinds = [_kind(once, others, known=known) for known in (True, False)]
+    n, n_counted, expected = len(once.judged), sum(one.n_counted for one in kinds), sum(one.expected for one in kinds)
+    p = beyond(n_counted, kinds[0].law, kinds[1].law)
+    n_asked, n_copied = kinds[0].n, int(once.copied.sum())
+    other = stats.binom(n_asked, NULL_SAME_PROMPT), stats.binom(n - n_asked, NULL_OTHER)
+    # A control of the very kind of the rows has answered what a lead would ask.
+    lead = p if all(one.control or not one.n for one in kinds) else beyond(n_copied, *other)
+    stood = [one.control for one in kinds if one.control]
     alpha = P_FINDING / n_registries
-    if control is not None and control.judged.any():
-        _, other = np.unique(control.prints[control.judged], return_index=True)
-        n_control, k_control = len(other), int(control.copied[control.judged][other].sum())
-        expected = n * k_control / n_control
-        p = fisher(n_copied, n, k_control, n_control)
+    if stood:
+        n_control, k_control = (sum(parts) for parts in zip(*stood, strict=True))
         bar = int(np.argmax(fisher(np.arange(n + 2), n, k_control, n_control) <= alpha))
         null = f"control: {k_control} of {n_control} distinct rows"
     else:
-        expected = n_asked * NULL_SAME_PROMPT + (n - n_asked) * NULL_OTHER
-        p = tail(n_copied, n_asked, n - n_asked)
         bar = int(stats.poisson.isf(alpha, expected)) + 1
-        null = f"{NULL_SAME_PROMPT:g} of rows with a known prompt, {NULL_OTHER:g} of others"
+        null = (
+            f"{NULL_SAME_PROMPT:g} of rows with a known prompt, {NULL_WHOLE:g} of others, which count if nearly whole"
+        )
     return Match(
         registry=registry.about.name, n_rows=len(judged), share=Share(int(copied.sum()), int(judged.sum())),
-        n_too_short=int((~judged).sum()), n_same_prompt=int(asked.sum()), n_distinct=n_copied, expected=expected,
-        p_log10=log10(float(p)), null=null, smallest_share=smallest_share(n, expected, bar),
+        n_too_short=int((~judged).sum()), n_same_prompt=int(rows.asked.sum()), n_distinct=n_counted, expected=expected,
+        p_log10=log10(p), p_lead_log10=log10(lead), null=null, smallest_share=smallest_share(n, expected, bar),
     )  # fmt: skip
+
+
+def _kind(once: Rows, control: Rows | None, *, known: bool) -> _Kind:
+    """The rows whose prompt is known, or the others, with the control's rows of that kind or else the fixed rate."""
+    mine = once.asked == known
+    n, k = int(mine.sum()), int(once.copied[mine].sum())
+    alike = None if control is None else control.asked == known
+    if control is not None and alike is not None and n and alike.any():
+        n_control, k_control = int(alike.sum()), int(control.copied[alike].sum())
+        law = stats.hypergeom(n + n_control, k + k_control, n)
+        return _Kind(n, k, law, n * k_control / n_control, (n_control, k_control))
+    k = k if known else int(once.whole[mine].sum())
+    rate = NULL_SAME_PROMPT if known else NULL_WHOLE
+    return _Kind(n, k, stats.binom(n, rate), n * rate, None)
 
 
 def is_finding(match: Match, *, n_registries: int) -> bool:
@@ -162,14 +213,18 @@ def is_finding(match: Match, *, n_registries: int) -> bool:
     return match.share.n > 0 and match.p_log10 <= math.log10(P_FINDING / n_registries)
 
 
-def tail(n_found: int, n_same: int, n_other: int) -> float:
-    """P(X + Y >= n_found), X of `n_same` rows at `NULL_SAME_PROMPT`, Y of `n_other` at `NULL_OTHER`; exact."""
+def is_lead(match: Match, *, n_registries: int) -> bool:
+    """Whether there are more copies than answers to other prompts allow, though not more than to the same ones."""
+    bar = math.log10(P_FINDING / n_registries)
+    return match.share.n > 0 and match.p_log10 > bar and match.p_lead_log10 <= bar
+
+
+def beyond(n_found: int, one: Any, other: Any) -> float:
+    """P(X + Y >= n_found) of two independent counts, frozen laws of SciPy; exact."""
     if n_found <= 0:
         return 1.0
     below = np.arange(n_found)
-    same = stats.binom.pmf(below, n_same, NULL_SAME_PROMPT)
-    beyond = stats.binom.sf(n_found - 1 - below, n_other, NULL_OTHER)
-    return float(stats.binom.sf(n_found - 1, n_same, NULL_SAME_PROMPT) + same @ beyond)
+    return float(one.sf(n_found - 1) + one.pmf(below) @ other.sf(n_found - 1 - below))
 
 
 def fisher(k: Any, n: int, k_control: int, n_control: int) -> Any:

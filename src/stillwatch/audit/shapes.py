@@ -99,14 +99,18 @@ def _filled(texts: pa.Array) -> pa.Array:
 
 
 def _decoded(array: pa.Array, notes: Counter[str]) -> pa.Array:
-    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type) or _is_fixed(array.type):
         try:
-            return array.cast(TEXT)
+            return array.cast(pa.binary() if _is_fixed(array.type) else array.type).cast(TEXT)
         except pa.ArrowInvalid:
             texts = [None if value is None else value.decode("utf-8", "replace") for value in array.to_pylist()]
             notes["value_invalid_utf8"] += sum(text is not None and "\ufffd" in text for text in texts)
             return pa.array(texts, TEXT)
     return array.cast(TEXT)
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_binary(kind) and not pa.types.is_decimal(kind))
 
 
 def _text(value: Any, notes: Counter[str]) -> str | None:

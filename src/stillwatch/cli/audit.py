@@ -4,42 +4,52 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stillwatch.cli.mark import Accounts, Because, Campaigns, Decoys, Epoch, Gamma, SchemeName, Split, Tokenizers, Width
+from stillwatch.errors import InputError
+
 if TYPE_CHECKING:
     from stillwatch.audit.audit import Audit
+    from stillwatch.audit.marks import MarkSearch
 
 MARKS = {"finding": "bold red", "lead": "yellow", "estimate": "cyan", "nothing": "green"}
 """Colours of verdicts; the word stands beside them."""
 
+_Paths = list[Path] | None
+Registers = Annotated[
+    _Paths, typer.Option(help="Known data sets: a TOML or JSON register, or a data file; repeatable.")
+]
+Registries = Annotated[_Paths, typer.Option(help="A provider's registry of its own answers; repeatable.")]
+Control = Annotated[_Paths, typer.Option(help="Other models' answers to the same prompts: the null of copies.")]
+
 
 def audit(
     data: Annotated[list[Path], typer.Argument(help="Files or folders of rows: JSONL, JSON, Parquet, CSV.")],
-    register: Annotated[
-        list[Path] | None, typer.Option(help="Known data sets: a TOML or JSON register, or a data file; repeatable.")
-    ] = None,
-    registry: Annotated[
-        list[Path] | None, typer.Option(help="A provider's registry of its own answers; repeatable.")
-    ] = None,
-    control: Annotated[
-        list[Path] | None, typer.Option(help="Other models' answers to the same prompts: the null of copies.")
-    ] = None,
+    register: Registers = None, registry: Registries = None, control: Control = None,
     human: Annotated[list[Path] | None, typer.Option(help="Answers people wrote, of the same domain.")] = None,
     model: Annotated[list[Path] | None, typer.Option(help="Answers models wrote, of the same domain.")] = None,
     canaries: Annotated[list[Path] | None, typer.Option(help="A batch of canaries to look for; repeatable.")] = None,
     licence: Annotated[
         str | None, typer.Option("--licence", "--license", help="The declared licence, instead of the metadata's.")
     ] = None,
+    marks: Annotated[bool, typer.Option("--marks", help="Look for your own marks, as `mark detect` does.")] = False,
+    tokenizer: Tokenizers = None, scheme: SchemeName = "gumbel", width: Width = 2, gamma: Gamma = 0.25,
+    split: Split = "provider", epoch: Epoch = "1", accounts: Accounts = None, campaigns: Campaigns = None,
+    because: Because = "audit", decoys: Decoys = 1000,
     map_: Annotated[
         list[str] | None, typer.Option("--map", help="theirs=ours: name a column yourself; repeatable.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("audit"),
     key_file: Annotated[Path | None, typer.Option(help="Root key file instead of the one in STILLWATCH_HOME.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
-) -> None:
+) -> None:  # fmt: skip
     """Say what is in training data: licences, copies, model-written text, canaries.
 
     \b
@@ -47,6 +57,7 @@ def audit(
       stillwatch audit data/train.jsonl
       stillwatch audit data/ --register known.toml --registry answers.registry --out audit
       stillwatch audit train.parquet --human people.jsonl --model models.jsonl --json
+      stillwatch audit train.jsonl --marks --tokenizer tokenizer.json
     """
     from stillwatch.audit.audit import AuditRequest
     from stillwatch.audit.audit import audit as audit_data
@@ -57,9 +68,15 @@ def audit(
 
     check_audit_target(out)
     home = state_home(os.environ)
+    if (tokenizer or accounts or campaigns) and not marks:
+        raise InputError("keys and tokenizers are for marks, which were not asked for", do="Add --marks")
+    asked = partial(
+        _marks, tokenizer or [], scheme, width, gamma, split, epoch, accounts, campaigns, because, decoys, key_file
+    )
     request = AuditRequest(
         data=data, registers=register or [], registries=registry or [], control=control or [], human=human or [],
-        model=model or [], canaries=canaries or [], licence=licence, mapping=mapping_option(map_ or []),
+        model=model or [], canaries=canaries or [], licence=licence, marks=asked() if marks else None,
+        mapping=mapping_option(map_ or []),
     )  # fmt: skip
     with progress() as on_progress:
         key = RootKey.load(home, key_file=key_file, environ=os.environ)
@@ -69,6 +86,33 @@ def audit(
         typer.echo(json.dumps(found.to_dict() | {"out": str(out), "report": str(report)}, indent=2, sort_keys=True))
     else:
         _print(found, report)
+
+
+def _marks(
+    tokenizers: Sequence[Path], scheme: str, width: int, gamma: float, split: str, epoch: str, accounts: Path | None,
+    campaigns: Path | None, because: str, decoys: int, key_file: Path | None,
+) -> MarkSearch:  # fmt: skip
+    """What to look for, with the keys: that they were asked for is journaled."""
+    from stillwatch.audit.marks import MarkSearch
+    from stillwatch.cli.mark import labels_of, ring_of
+    from stillwatch.watermark.schemes import Scheme, parse_split
+    from stillwatch.watermark.texts import load_tokenizer
+
+    if not tokenizers:
+        raise InputError(
+            "marks need the tokenizer of the answers", got="no --tokenizer",
+            do="Name yours: --tokenizer tokenizer.json; token ids are tested by stillwatch mark detect",
+        )  # fmt: skip
+    chosen = Scheme(name=scheme, width=width, gamma=gamma, split=parse_split(split))  # type: ignore[arg-type]
+    readers = {str(path): load_tokenizer(path) for path in tokenizers}
+    ring = ring_of(key_file)
+    now = datetime.now(UTC)
+    keys = ring.for_detection(labels_of(chosen, epoch, accounts, campaigns), because=because, now=now)
+    return MarkSearch(
+        scheme=chosen, keys=keys, routing=ring.routing(epoch=epoch, because=because, now=now),
+        decoys=ring.decoys(decoys, epoch=epoch, because=because, now=now),
+        readers=readers,
+    )  # fmt: skip
 
 
 def _print(found: Audit, report: Path) -> None:

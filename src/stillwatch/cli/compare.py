@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from stillwatch.cli.mark import Epoch, Gamma, KeyFile, SchemeName, Split, Width
 from stillwatch.cli.scan import FOUND, progress
 from stillwatch.errors import SettingsError
 from stillwatch.redact import plain_text
@@ -23,6 +25,7 @@ from stillwatch.redact import plain_text
 if TYPE_CHECKING:
     from stillwatch.compare.battery import Ask
     from stillwatch.compare.lineup import Wanted
+    from stillwatch.compare.marks import Marks
     from stillwatch.journal import Journal
     from stillwatch.suspects.answers import Answers, Place
     from stillwatch.suspects.endpoint import Asking, Endpoint
@@ -31,6 +34,24 @@ MANY = ("--teacher", "--controls", "--students")
 """Options that take all words up to the next option, so that a shell pattern can follow them."""
 
 JOURNAL = "journal"
+
+
+Controls = Annotated[
+    list[str] | None, typer.Option(help="Unrelated models, as [FAMILY=]FILE[#MODEL]; several may follow.")
+]
+Students = Annotated[
+    list[str] | None, typer.Option(help="Known students of the teacher; without any, nothing is 'not derived'.")
+]
+Tokenizers = Annotated[
+    list[Path] | None, typer.Option(help="Look for the first teacher's mark, as mark detect does; repeatable.")
+]
+Stop = Annotated[
+    str | None, typer.Option(help="early: stop once nothing can change; never: ask all. Endpoints stop early.")
+]
+KeyEnv = Annotated[
+    list[str] | None, typer.Option(help="HOST=VARIABLE: where the key for an endpoint's host is; repeatable.")
+]
+Temperature = Annotated[float | None, typer.Option(help="Sampling temperature; the endpoint's own.", min=0, max=2)]
 
 
 class ManyValued(TyperCommand):
@@ -80,32 +101,29 @@ class SystemClock:
 def compare(
     suspect: Annotated[str, typer.Argument(help="[FAMILY=]FILE[#MODEL], or the base address of an endpoint#MODEL.")],
     teacher: Annotated[list[str], typer.Option(help="Model it may have learned from; several may follow.")],
-    controls: Annotated[
-        list[str] | None, typer.Option(help="Unrelated models, as [FAMILY=]FILE[#MODEL]; several may follow.")
-    ] = None,
-    students: Annotated[
-        list[str] | None, typer.Option(help="Known students of the teacher; without any, nothing is 'not derived'.")
-    ] = None,
+    controls: Controls = None,
+    students: Students = None,
     before: Annotated[str | None, typer.Option(help="An earlier version of the suspect.")] = None,
     canaries: Annotated[Path | None, typer.Option(help="Planted strings: one a line, or JSONL with decoys.")] = None,
+    tokenizer: Tokenizers = None,
+    scheme: SchemeName = "gumbel",
+    width: Width = 2,
+    gamma: Gamma = 0.25,
+    split: Split = "provider",
+    epoch: Epoch = "1",
+    key_file: KeyFile = None,
     expected: Annotated[Path | None, typer.Option(help="Right answers, for shared errors: prompt and output.")] = None,
     prompts: Annotated[int, typer.Option(help="Prompts at most.", min=1, max=5000)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the choice and order of prompts, and of permutations.", min=0)] = 0,
-    stop: Annotated[
-        str | None, typer.Option(help="early: stop once nothing can change; never: ask all. Endpoints stop early.")
-    ] = None,
+    stop: Stop = None,
     out: Annotated[Path, typer.Option(help="Folder to write the result, the evidence and the page to.")] = Path(
         "comparison"
     ),
     answers: Annotated[Path, typer.Option(help="Folder in which replies of endpoints are kept.")] = Path("answers"),
-    key_env: Annotated[
-        list[str] | None, typer.Option(help="HOST=VARIABLE: where the key for an endpoint's host is; repeatable.")
-    ] = None,
+    key_env: KeyEnv = None,
     rate: Annotated[float, typer.Option(help="Requests a second, at most.", min=0.001, max=1000)] = 2.0,
     max_tokens: Annotated[int, typer.Option(help="Tokens of an answer, at most.", min=1)] = 512,
-    temperature: Annotated[
-        float | None, typer.Option(help="Sampling temperature; the endpoint's own.", min=0, max=2)
-    ] = None,
+    temperature: Temperature = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
     fail_on: Annotated[str | None, typer.Option(help="derived: exit with 3 when that is the word.")] = None,
 ) -> None:
@@ -124,8 +142,9 @@ def compare(
 
     wanted = Wanted(suspect=suspect, teachers=teacher, controls=controls or [], students=students or [], before=before)
     asking = Asking(requests_per_s=rate, max_tokens=max_tokens, temperature=temperature)
+    marks = _marks(tokenizer, scheme=scheme, width=width, gamma=gamma, split=split, epoch=epoch, key_file=key_file)
     result = run_compare(
-        wanted, canaries=canaries, expected=expected, n_prompts=prompts, seed=seed, stop=stop, out=out,
+        wanted, marks=marks, canaries=canaries, expected=expected, n_prompts=prompts, seed=seed, stop=stop, out=out,
         asked=Asked(answers, keys=_keys(key_env or []), asking=asking),
     )  # fmt: skip
     report(result, out, as_json=json_)
@@ -163,6 +182,7 @@ class Asked:
 def run_compare(
     wanted: Wanted,
     *,
+    marks: Marks | None,
     canaries: Path | None,
     expected: Path | None,
     n_prompts: int,
@@ -191,13 +211,16 @@ def run_compare(
     with _kept(asked.answers), progress() as on_progress:
         lineup = line_up(wanted, collect=partial(asked.collect, journal=journal), n_prompts=n_prompts, seed=seed)
         stop_early = stop == "early" or (stop is None and lineup.answers is None)
-        ask: Ask = lineup.answers.outputs.get if lineup.answers else asked.open(lineup.suspect).ask
+        endpoint = None if lineup.answers else asked.open(lineup.suspect)
+        ask: Ask = endpoint.ask if endpoint else lineup.answers.outputs.get  # type: ignore[union-attr]
+        known = endpoint.n_known(lineup.panel.prompts) if endpoint else len(lineup.panel.prompts)
         plan = make_plan(
             lineup.panel, sources=lineup.sources, rules=rules, seed=seed, stop_early=stop_early,
             canaries_sha256=planted.sha256 if planted else None, expected_sha256=right_sha256,
+            marks=marks.plan() if marks else None, n_known=known,
         )  # fmt: skip
         registered = register(plan, journal, now=datetime.now(UTC))
-        extras = Extras(expected=right, canaries=planted)
+        extras = Extras(expected=right, canaries=planted, marks=marks)
         compared = run_battery(
             lineup.panel, ask, rules=rules, seed=seed, stop_early=stop_early, extras=extras, on_progress=on_progress
         )
@@ -216,6 +239,34 @@ def report(result: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
     for line in summary(result):
         typer.echo(plain_text(line))
     typer.echo(plain_text(f"Page  {out / PAGE}"))
+
+
+def _marks(
+    tokenizers: Sequence[Path] | None, *, scheme: str, width: int, gamma: float, split: str, epoch: str,
+    key_file: Path | None,
+) -> Marks | None:  # fmt: skip
+    """What is needed to look for the provider's mark; None where no tokenizer is named, since nothing can be read."""
+    if not tokenizers:
+        return None
+    from stillwatch.cli.mark import ring_of
+    from stillwatch.compare.marks import N_DECOYS, Marks
+    from stillwatch.watermark.keys import Label
+    from stillwatch.watermark.schemes import Scheme, parse_split
+    from stillwatch.watermark.texts import load_tokenizer
+
+    chosen = Scheme(name=scheme, width=width, gamma=gamma, split=parse_split(split))  # type: ignore[arg-type]
+    if "provider" not in chosen.levels():
+        raise SettingsError("compare looks for the provider's mark only", got=split, do="Use mark detect for accounts.")
+    readers = {str(path): load_tokenizer(path) for path in tokenizers}
+    ring, now = ring_of(key_file), datetime.now(UTC)
+    return Marks(
+        scheme=chosen,
+        keys=ring.for_detection([Label(epoch)], because="compare", now=now),
+        routing=ring.routing(epoch=epoch, because="compare", now=now),
+        decoys=ring.decoys(N_DECOYS, epoch=epoch, because="compare", now=now),
+        tokenizers=readers,
+        files={str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in tokenizers},
+    )
 
 
 def _one_of(option: str, word: str | None, *known: str) -> None:
@@ -270,10 +321,21 @@ def summary(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"  nearest      {one['views'][0]['best_control']} among the controls"
         shares = power["derived_if_it_repeated_this_share"].items()
         told = ", ".join(f"{words.share(found)} at {words.share(float(share))}" for share, found in shares)
+        if power["known_students"]:
+            found = power["share_of_such_students_found"]
+            yield (
+                f"  students     {found['found']} of {found['of']} known students found; to be one of them: rank p "
+                f"{words.decimal(p['student_rank'])}, p {words.decimal(p['student'])} if their margins are normal"
+            )
         yield f"  power        equality {words.share(power['equality'])}; derived, by share repeated: {told or 'none'}"
         for name in ("canaries", "shared_errors"):
             if one[name]:
                 yield f"  {name.replace('_', ' '):<12} {json.dumps(one[name], sort_keys=True)}"
+        for mark in one["marks"] or ():
+            yield (
+                f"  mark         {mark['verdict']}: key {mark['key_id']}, p 10^{mark['holm_log10']:.1f}, "
+                f"{mark['n']} pairs, {mark['n_decoys_as_high']} of {mark['n_decoys']} unused keys as high"
+            )
         for gain in one["contrast"] or ():
             yield (
                 f"  contrast     {gain['view']}: nearer by {words.decimal(gain['gain'])}, best control by "

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stillwatch.compare.canaries import Canaries, recall
+from stillwatch.compare.canaries import Canaries, Recall, recall
 from stillwatch.compare.contrast import Contrast, contrast
 from stillwatch.compare.derivation import holm
 from stillwatch.compare.equality import N_MAX_PAIRS, contrasts, permutation_test, read
 from stillwatch.compare.hearing import Hearing
+from stillwatch.compare.marks import Marked, Marks, look_for
 from stillwatch.compare.mistakes import Mistakes, shared_mistakes
 from stillwatch.compare.panel import Panel
 from stillwatch.compare.power import derivation_power, equality_power
@@ -52,10 +53,11 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """What may be given beside the answers: right answers by prompt, and canaries."""
+    """What may be given beside the answers: right answers by prompt; canaries and marks of the first teacher."""
 
     expected: Mapping[str, str] | None = None
     canaries: Canaries | None = None
+    marks: Marks | None = None
 
 
 def compare(
@@ -133,7 +135,8 @@ def _figures(hearing: Hearing, teacher: str, extras: Extras, on_progress: OnProg
         },
         contrasts=_contrasts(hearing, teacher, families) if near else (),
         mistakes=_mistakes(hearing, extras, families, teacher),
-        recall=recall(extras.canaries, hearing.raw, panel.outputs, families) if extras.canaries else None,
+        recall=_recall(hearing, extras, families, teacher),
+        marks=_marks(hearing, extras, families, teacher, on_progress),
         repeats=max(_repeats(ours), _repeats(theirs)),
     )  # fmt: skip
 
@@ -155,6 +158,24 @@ def _contrasts(hearing: Hearing, teacher: str, families: Mapping[str, str]) -> t
             seed=hearing.seed,
         )
         for view, x in hearing.views.items()
+    )  # fmt: skip
+
+
+def _recall(hearing: Hearing, extras: Extras, families: Mapping[str, str], teacher: str) -> Recall | None:
+    if extras.canaries is None or teacher != hearing.panel.teachers[0]:
+        return None
+    return recall(extras.canaries, hearing.raw, hearing.panel.outputs, families)
+
+
+def _marks(
+    hearing: Hearing, extras: Extras, families: Mapping[str, str], teacher: str, on_progress: OnProgress
+) -> tuple[Marked, ...]:
+    if extras.marks is None or teacher != hearing.panel.teachers[0]:
+        return ()
+    return look_for(
+        extras.marks, hearing.raw, {model: hearing.panel.outputs[model] for model in families},
+        name=hearing.panel.suspect, alpha=hearing.rules.alpha_derived,
+        on_progress=lambda done, total: on_progress("marks", done, total),
     )  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def canonical(text: str) -> str:
     >>> canonical("\n ### Response: \u201cYes\u201d,\r\n\n  she said.</s>")
     '"Yes",\nshe said.'
     """
-    before, text = "", text[: 2 * N_CHARACTERS]
+    # Megabytes of leading space would otherwise push the answer out of sight.
+    before, text = "", text.lstrip()[: 2 * N_CHARACTERS]
     while text != before:
         before, text = text, _once(text)
     return text

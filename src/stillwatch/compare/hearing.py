@@ -114,7 +114,8 @@ class Hearing:
             margin = min(one.margin for one in self.near(teacher, n_permutations=1))
             bar = np.log2(len(self.panel.teachers) / self.rules.alpha_derived)
             reached = margin >= self.rules.margin_derived_min and self.best_near[teacher] >= bar
-            futile = self.n >= N_FUTILE and margin < 0
+            # A margin that happens to be low at some look must not become the word "not derived".
+            futile = self.n >= N_FUTILE and margin < 0 and not self.panel.students
             if not (reached and self.n >= self.rules.n_derived_min) and not futile:
                 return False
         return True

@@ -98,6 +98,7 @@ def make_panel(
             set_aside[control.name] = f"it answered {share:.0%} of the prompts"
         else:
             kept.append(control)
+    kept = _without_copies(kept, common, set_aside)
     common = [prompt for prompt in common if all(prompt in control.outputs for control in kept)]
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(common))[:n_prompts]
@@ -132,6 +133,22 @@ def _common(needed: Sequence[Answers], answered: Collection[str] | None) -> list
             do="Ask the suspect exactly the prompts that the teacher answered; a prompt is matched letter by letter.",
         )
     return sorted(found)
+
+
+def _without_copies(controls: Sequence[Answers], prompts: Sequence[str], set_aside: dict[str, str]) -> list[Answers]:
+    """The controls without those that say under another family's name what an earlier one says, word for word.
+
+    Copies would make one family look like many. Siblings of one family count once in any case.
+    """
+    seen: dict[tuple[tuple[str, ...] | None, ...], Answers] = {}
+    kept = []
+    for control in controls:
+        first = seen.setdefault(tuple(control.outputs.get(prompt) for prompt in prompts), control)
+        if first.family != control.family:
+            set_aside[control.name] = f"it answers as {first.name} does, word for word"
+        else:
+            kept.append(control)
+    return kept
 
 
 def _spoken(

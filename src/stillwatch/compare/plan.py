@@ -39,16 +39,21 @@ def make_plan(
     rules: Rules,
     seed: int,
     stop_early: bool,
+    n_known: int | None = None,
     canaries_sha256: str | None = None,
     expected_sha256: str | None = None,
+    marks: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that could be chosen after the fact, as plain values without any text of prompt or answer.
 
     Args:
         sources: for each label the SHA-256 of its file, or the address and the model of its endpoint.
+        n_known: how many of the suspect's answers were there before the plan, from a file or an earlier run.
+        marks: `Marks.plan`, where marks are looked for.
     """
     stop = (
-        "after a batch, once A says different and B says derived or is out of reach; else after all prompts"
+        "after a batch, once A says different and B says derived or, where no known students are given, is out of "
+        "reach; else after all prompts"
         if stop_early
         else "after all prompts"
     )
@@ -63,6 +68,7 @@ def make_plan(
         "families": dict(panel.families),
         "sources": dict(sources),
         "n_prompts": len(panel.prompts),
+        "n_answers_known": n_known,
         "prompts_sha256": panel.prompts_sha256(),
         "seed": seed,
         "rules": asdict(rules),
@@ -71,6 +77,7 @@ def make_plan(
         "views": {name: list(lengths) for name, lengths in views.VIEWS.items()},
         "canaries_sha256": canaries_sha256,
         "expected_sha256": expected_sha256,
+        "marks": marks,
     }
 
 

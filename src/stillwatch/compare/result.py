@@ -18,6 +18,7 @@ from stillwatch.compare.plan import HYPOTHESES, Registered
 from stillwatch.compare.rules import Rules
 from stillwatch.compare.verdict import Figures
 from stillwatch.records import EVIDENCE
+from stillwatch.watermark.rows import evidence_rows, plain
 
 VERSION = 1
 
@@ -32,8 +33,8 @@ ALTERNATIVES = (
 
 def as_plain(compared: Compared, panel: Panel, registered: Registered, rules: Rules) -> dict[str, Any]:
     """The whole result; the words at the top are those of the teacher that most is said of."""
-    teachers = [_teacher(compared, n, panel) for n in range(len(compared.figures))]
-    plain: dict[str, Any] = _finite(
+    teachers = [_teacher(compared, n, panel, rules) for n in range(len(compared.figures))]
+    whole: dict[str, Any] = _finite(
         {
             "version": VERSION,
             "suspect": panel.suspect,
@@ -45,15 +46,20 @@ def as_plain(compared: Compared, panel: Panel, registered: Registered, rules: Ru
             "set_aside": dict(panel.set_aside),
             "alternatives": list(ALTERNATIVES),
             "rules": asdict(rules),
-            "plan": {"sha256": registered.sha256, "journal_receipt": registered.receipt},
+            "plan": {
+                "sha256": registered.sha256,
+                "journal_receipt": registered.receipt,
+                "n_answers_known": registered.plan.get("n_answers_known"),
+            },
             "teachers": teachers,
         }
     )
-    return plain
+    return whole
 
 
-def _teacher(compared: Compared, n: int, panel: Panel) -> dict[str, Any]:
+def _teacher(compared: Compared, n: int, panel: Panel, rules: Rules) -> dict[str, Any]:
     one, same, derived = compared.figures[n], compared.same_model[n], compared.derived[n]
+    known = one.among_students(rules)
     return {
         "teacher": one.teacher,
         "same_model": same.word,
@@ -68,6 +74,8 @@ def _teacher(compared: Compared, n: int, panel: Panel) -> dict[str, Any]:
             "permutation": one.permutation_p,
             "permutation_holm": one.holm_p,
             "permutation_anytime": one.nearness_anytime_p,
+            "student_rank": known.rank_p,
+            "student": known.p_value,
         },
         "margin": one.margin,
         "views": [asdict(view) for view in one.nearness],
@@ -75,10 +83,12 @@ def _teacher(compared: Compared, n: int, panel: Panel) -> dict[str, Any]:
             "equality": one.equality_power,
             "derived_if_it_repeated_this_share": dict(one.power),
             "known_students": dict(one.students),
+            "share_of_such_students_found": {"found": known.n_found, "of": known.n, "lo": known.lo},
         },
         "controls": {"n_families": one.n_families, "families": dict(one.families)},
         "related": sorted(set(panel.controls) - set(one.families)),
         "canaries": asdict(one.recall) if one.recall else None,
+        "marks": [plain(mark.finding, mark.suspect) for mark in one.marks] or None,
         "shared_errors": asdict(one.mistakes) if one.mistakes else None,
         "contrast": [asdict(view) for view in one.contrasts] or None,
     }
@@ -89,7 +99,14 @@ def evidence(compared: Compared, panel: Panel, registered: Registered, rules: Ru
     rows = [
         _row(panel.suspect, one, registered, rules, **values) for one in compared.figures for values in _findings(one)
     ]
-    return pa.Table.from_pylist(rows, schema=EVIDENCE)
+    marks = [
+        evidence_rows(
+            [mark.finding], [mark.suspect], scheme=mark.scheme, alpha=rules.alpha_derived, subject_kind="model"
+        )
+        for one in compared.figures
+        for mark in one.marks
+    ]
+    return pa.concat_tables([pa.Table.from_pylist(rows, schema=EVIDENCE), *marks])
 
 
 def _findings(one: Figures) -> Iterator[dict[str, Any]]:

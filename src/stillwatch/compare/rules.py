@@ -32,7 +32,9 @@ class Rules:
     """Largest permutation p, after Holm over teachers, for "derived"."""
 
     margin_derived_min: float = 4.0
-    """Smallest margin, in both views. Unrelated public models reached 1.6 (benchmarks/compare.md)."""
+    """Smallest margin, in both views. Not fitted: where likeness among strangers falls off no slower than
+    exponentially, a stranger is this far beyond the best of F families with probability e**-4 / (F + 1), under .002
+    for ten. Bars fitted to some families failed on others; this one did not (benchmarks/compare.md)."""
 
     n_families_min: int = 10
     """Fewest unrelated control families: with fewer the spread among them is a guess."""
@@ -42,6 +44,9 @@ class Rules:
 
     n_students_min: int = 3
     """Fewest known students of the teacher, all of them found, before "not derived" can be said."""
+
+    alpha_not_derived: float = 0.01
+    """Largest p of "the suspect is one more student like the known ones" at which it is said not to be."""
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of the rules as canonical JSON."""

@@ -9,8 +9,10 @@ from stillwatch.compare.canaries import Recall
 from stillwatch.compare.contrast import Contrast
 from stillwatch.compare.derivation import Nearness
 from stillwatch.compare.equality import Equality
+from stillwatch.compare.marks import FOUND, Marked
 from stillwatch.compare.mistakes import Mistakes
 from stillwatch.compare.rules import CANNOT_TELL, DERIVED, DIFFERENT, NOT_DERIVED, SAME, Rules, Word
+from stillwatch.compare.students import Students, among_students
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Figures:
     contrasts: Sequence[Contrast] = ()
     mistakes: Mistakes | None = None
     recall: Recall | None = None
+    marks: Sequence[Marked] = ()
     repeats: float = 0.0
 
     @property
@@ -58,6 +61,11 @@ class Figures:
     def permutation_p(self) -> float:
         """The larger permutation p of the two views, conditional on the controls: never shown without `rank_p`."""
         return max((one.permutation_p for one in self.nearness), default=1.0)
+
+    def among_students(self, rules: Rules) -> Students:
+        """How unlike known students the suspect is: its larger margin against the smaller of each of theirs."""
+        largest = max((one.margin for one in self.nearness), default=float("inf"))
+        return among_students(largest, self.students, margin_min=rules.margin_derived_min)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +100,15 @@ def same_model(figures: Figures, rules: Rules, *, stop_early: bool) -> Said:
 
 
 def derived(figures: Figures, rules: Rules, *, stop_early: bool) -> Said:
-    """Question B. "Derived" takes every hurdle in both views, or planted canaries; likeness alone never says "not"."""
+    """Question B. "Derived" takes every hurdle in both views, or planted canaries or marks; "not" takes students."""
     canary = figures.recall
     if canary and canary.p_value is not None and canary.p_value <= rules.alpha_derived:
         return Said(DERIVED, f"{canary.n_recalled} planted canaries recalled, {canary.n_decoys_recalled} decoys")
+    mark = next((one.finding for one in figures.marks if one.finding.verdict == FOUND), None)
+    if mark:
+        return Said(
+            DERIVED, f"it carries the mark of key {mark.key.key_id}: p {10**mark.holm_log10:.2g}, none in controls"
+        )
     if not figures.nearness:
         return Said(CANNOT_TELL, f"{figures.n_families} unrelated control families, {rules.n_families_min} needed")
     p = figures.nearness_anytime_p if stop_early else figures.holm_p
@@ -121,19 +134,22 @@ def derived(figures: Figures, rules: Rules, *, stop_early: bool) -> Said:
     short = [why for misses, why in missing if misses]
     if not short:
         return Said(DERIVED, f"margin {figures.margin:.1f} over the best unrelated control in both views; {both}")
-    if _would_have_been_seen(figures, rules) and max(one.margin for one in figures.nearness) < 0:
+    known = figures.among_students(rules)
+    if _would_have_been_seen(figures, known, rules) and max(one.margin for one in figures.nearness) < 0:
         return Said(
             NOT_DERIVED,
-            f"{len(figures.students)} known students are all found; unrelated controls are nearer than this",
+            f"not as its known students are: all {known.n} are found (of such students at least {known.lo:.0%} are, "
+            f"95 % bound), unrelated controls are nearer than this suspect, rank p {_p(known.rank_p)} of being one of "
+            f"them, p {_p(known.p_value)} if their margins are normal",
         )
     return Said(CANNOT_TELL, "; ".join(short))
 
 
-def _would_have_been_seen(figures: Figures, rules: Rules) -> bool:
-    """Whether real students of this teacher are known, enough of them, and every one clears the margin."""
-    found = [margin >= rules.margin_derived_min for margin in figures.students.values()]
+def _would_have_been_seen(figures: Figures, known: Students, rules: Rules) -> bool:
+    """Whether enough real students of this teacher are known, each clears the margin, and the suspect is none such."""
     usable = figures.n_families >= rules.n_families_min and figures.n >= rules.n_derived_min and figures.repeats <= 0.5
-    return usable and len(found) >= rules.n_students_min and all(found)
+    found = known.n >= rules.n_students_min and known.n_found == known.n
+    return usable and found and known.p_value <= rules.alpha_not_derived
 
 
 def _p(value: float) -> str:

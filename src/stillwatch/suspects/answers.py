@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,11 @@ import zstandard
 from stillwatch.errors import InputError
 
 MAX_ROWS = 5_000_000
+MAX_BYTES = 2 * 2**30
+"""Of a file, packed and unpacked: answers are held in memory, and a few hundred prompts are all that is needed."""
+
+N_ROWS_AT_ONCE = 64
+"""Rows of a Parquet file that become text at once: one value may stand for all of them."""
 ENDPOINT_STARTS = ("http://", "https://")
 
 
@@ -122,10 +128,8 @@ def read_answers(path: Path) -> list[Answers]:
 
     Cost: the whole file in memory; some 10 microseconds a row.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read", got=error.strerror or str(error)) from error
+    content = _content(path)
+    size = 0
     grouped: dict[str, dict[str, list[str]]] = {}
     families: dict[str, str] = {}
     rejects = 0
@@ -135,6 +139,9 @@ def read_answers(path: Path) -> list[Answers]:
         if not (isinstance(prompt, str) and prompt and isinstance(output, str)):
             rejects += 1
             continue
+        size += len(prompt) + len(output)
+        if size > MAX_BYTES:
+            raise _too_large(path)
         grouped.setdefault(name, {}).setdefault(prompt, []).append(output)
         if isinstance(family, str) and family:
             families.setdefault(name, family)
@@ -167,13 +174,17 @@ def _stem(path: Path) -> str:
 def _rows(path: Path, content: bytes) -> Iterator[dict[str, Any]]:
     if path.name.endswith(".parquet"):
         try:
-            table = pq.read_table(io.BytesIO(content))
-        except (pa.ArrowException, OSError) as error:
+            file = pq.ParquetFile(io.BytesIO(content))
+            columns = file.schema_arrow.names
+            wanted = [name for name in ("model", "family", "prompt", "output") if name in columns]
+            if not {"prompt", "output"} <= set(wanted):
+                raise _lacks(path, columns)
+            if file.metadata.num_rows > MAX_ROWS:
+                raise _too_many(path)
+            for batch in file.iter_batches(batch_size=N_ROWS_AT_ONCE, columns=wanted):
+                yield from batch.to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{path} is not Parquet", got=str(error)[:200]) from error
-        wanted = [name for name in ("model", "family", "prompt", "output") if name in table.column_names]
-        if not {"prompt", "output"} <= set(wanted):
-            raise _lacks(path, table.column_names)
-        yield from table.select(wanted).to_pylist()
         return
     decoder = msgspec.json.Decoder()
     named = False
@@ -190,18 +201,46 @@ def _rows(path: Path, content: bytes) -> Iterator[dict[str, Any]]:
         if not named:
             raise _lacks(path, row)
         if n > MAX_ROWS:
-            raise InputError(f"{path} has more than {MAX_ROWS:,} rows", do="Take a sample: a few hundred prompts do.")
+            raise _too_many(path)
         yield row
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a file", got="a pipe, a device or a folder")
+        if path.stat().st_size > MAX_BYTES:
+            raise _too_large(path)
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read", got=getattr(error, "strerror", None) or str(error)) from error
+
+
+def _within(path: Path, content: bytes) -> bytes:
+    if len(content) > MAX_BYTES:
+        raise _too_large(path)
+    return content
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(
+        f"{path} holds more than {MAX_BYTES / 2**30:g} GiB", do="Take a sample: a few hundred prompts do."
+    )
+
+
+def _too_many(path: Path) -> InputError:
+    return InputError(f"{path} has more than {MAX_ROWS:,} rows", do="Take a sample: a few hundred prompts do.")
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
     try:
         if path.name.endswith(".gz"):
-            return gzip.decompress(content)
+            with gzip.open(io.BytesIO(content)) as reader:
+                return _within(path, reader.read(MAX_BYTES + 1))
         if path.name.endswith(".zst"):
-            with zstandard.ZstdDecompressor().stream_reader(content) as reader:
-                return reader.read()
-    except (OSError, EOFError, zstandard.ZstdError) as error:
+            with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as packed:
+                return _within(path, packed.read(MAX_BYTES + 1))
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise InputError(f"{path} cannot be unpacked", got=str(error)[:120]) from error
     if not path.name.endswith((".jsonl", ".ndjson", ".json")):
         raise InputError(f"{path} is of no known kind", expected=".parquet, .jsonl, .jsonl.gz or .jsonl.zst")

@@ -72,6 +72,10 @@ class Endpoint:
         self._opener = urllib.request.build_opener(proxies, _NoRedirect())
         self._next_at = clock.monotonic()
 
+    def n_known(self, prompts: Sequence[str]) -> int:
+        """How many of these were asked before, in this run or an earlier one."""
+        return sum(prompt in self._archive.outputs for prompt in prompts)
+
     def ask(self, prompt: str) -> tuple[str, ...] | None:
         """The answer to one prompt, or None where the endpoint refuses it for good.
 
@@ -131,10 +135,22 @@ class Endpoint:
         )
         try:
             with self._opener.open(request, timeout=self._asking.timeout_s) as reply:
-                return reply.status, self._without_key(_limited(reply)), None
+                return reply.status, self._without_key(self._limited(reply)), None
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, self._without_key(_limited(error)), _retry_after(error.headers)
+                return error.code, self._without_key(self._limited(error)), _retry_after(error.headers)
+
+    def _limited(self, reply: Any) -> bytes:
+        """The body, if it ends in time and within the limit: a server may send a byte a minute for ever."""
+        until = self._clock.monotonic() + self._asking.timeout_s
+        content = bytearray()
+        while part := reply.read1(2**16):
+            content += part
+            if len(content) > MAX_REPLY_BYTES:
+                raise http.client.HTTPException("a reply beyond the limit")
+            if self._clock.monotonic() > until:
+                raise TimeoutError
+        return bytes(content)
 
     def _without_key(self, reply: bytes) -> bytes:
         return reply if self._key is None else reply.replace(self._key.reveal(), b"(key)")
@@ -213,13 +229,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _limited(reply: Any) -> bytes:
-    content: bytes = reply.read(MAX_REPLY_BYTES + 1)
-    if len(content) > MAX_REPLY_BYTES:
-        raise http.client.HTTPException("a reply beyond the limit")
-    return content
 
 
 def _content(reply: bytes) -> str | None:
