@@ -299,6 +299,84 @@ def test_any_value_anywhere(name: str, data: st.DataObject, tmp_path: Path, read
     assert all(batch.schema.equals(EXCHANGES) for batch in read.batches)
 
 
+_ODD_TURNS = {
+    "litellm": ("messages",),
+    "spendlogs": ("proxy_server_request", "messages"),
+    "openai": ("request", "messages"),
+    "langfuse": ("input",),
+    "helicone": ("request_body",),
+}
+
+
+@pytest.mark.parametrize(
+    "odd", [5, True, [5], {"a": 1}, [[1]], [None], [{"role": 5, "content": "x"}], [{"role": "user", "content": {}}]]
+)
+@pytest.mark.parametrize("name", _ODD_TURNS)
+def test_an_odd_conversation_blinds_no_other(name: str, odd: Any, tmp_path: Path, reading: Reader) -> None:
+    """One record whose messages are none, or of odd roles, takes the conversation from no record beside it."""
+    record = json.loads(json.dumps(MADE[name][1]))
+    *above, last = _ODD_TURNS[name]
+    place = record
+    for key in above:
+        place = place[key]
+    place[last] = odd
+    read = reading(write(tmp_path / "odd.jsonl", MADE[name][1], record, MADE[name][1]))
+    assert [read.rows[0], read.rows[2]] == [expected(name)] * 2
+    assert read.notes.get("messages_unreadable", 0) <= 1
+
+
+@pytest.mark.parametrize("odd", [{"arrayValue": {"values": [{"intValue": "1"}]}}, {"kvlistValue": {"values": []}}])
+@pytest.mark.parametrize("key", ["gen_ai.operation.name", "gen_ai.request.model", "gen_ai.input.messages"])
+def test_an_attribute_of_another_kind_ends_nothing(key: str, odd: Any, tmp_path: Path, reading: Reader) -> None:
+    """A list or a map where an attribute of a span should be text costs no other span."""
+    record = one.spans({name: value for name, value in one.NEW_NAMES.items() if name != key})
+    record["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"].append({"key": key, "value": odd})
+    name = "otlp, new names"
+    read = reading(write(tmp_path / "odd.jsonl", MADE[name][1], record, MADE[name][1]))
+    assert [read.rows[0], read.rows[-1]] == [expected(name)] * 2
+    assert read.n_accounted == 3
+
+
+def test_an_event_without_a_proper_name(tmp_path: Path, reading: Reader) -> None:
+    """A log record whose event.name is a list is no exchange, and ends nothing."""
+    record = one.details(one.NEW_NAMES)
+    event = record["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
+    event.pop("eventName", None)
+    event["attributes"] = [{"key": "event.name", "value": {"arrayValue": {"values": []}}}]
+    read = reading(write(tmp_path / "odd.jsonl", MADE["otlp, new names"][1], record))
+    assert read.n_rows == 1
+    assert read.rejects == {"not_an_exchange": 1}
+
+
+def test_parts_are_read_in_every_format(tmp_path: Path, reading: Reader) -> None:
+    """A turn whose text stands in parts or in text is read, not only one with content."""
+    turns = [{"role": "system", "text": one.SYSTEM}, {"role": "user", "parts": [{"type": "text", "text": one.PROMPT}]}]
+    assert reading(write(tmp_path / "log.jsonl", one.litellm() | {"messages": turns})).rows == [expected("litellm")]
+
+
+def test_tools_that_are_no_text(tmp_path: Path, reading: Reader) -> None:
+    """Tools with bytes that are no UTF-8, as text, as null, or none at all leave the row and its neighbours whole."""
+    good = json.dumps(one.litellm()).encode()
+    tools = json.dumps(one.litellm()["model_parameters"]["tools"]).encode()
+    assert tools in good
+    odd = [
+        tools.replace(b"map", b"m\xffp"),
+        json.dumps(tools.decode()).encode(),
+        b"null",
+        b"[]",
+        b"5",
+        b"[5]",
+        b'"map"',
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"\n".join([good, *(good.replace(tools, one) for one in odd), good]) + b"\n")
+    read = reading(path)
+    names = [row["tool_names"] for row in read.rows]
+    assert names[:5] == [["map"], ["m\\xffp"], ["map"], None, None]
+    assert names[-2:] == [["map"], ["map"]]
+    assert [row | {"tool_names": ["map"]} for row in read.rows] == [expected("litellm")] * len(read.rows)
+
+
 def test_broken_lines_are_counted(tmp_path: Path, reading: Reader) -> None:
     """Truncated, malformed and foreign lines are rejected by name; lenient readings are noted; the rest is read."""
     good = json.dumps(one.litellm()).encode()

@@ -110,6 +110,46 @@ def test_bodies_that_are_too_large(app: Receiver, monkeypatch: pytest.MonkeyPatc
     assert call(app, PUSH, gzip.compress(b"x" * 100_000), GIVEN | GZIP).status == 413
 
 
+def test_packed_bodies(app: Receiver, tmp_path: Path) -> None:
+    """Several packed parts are one body; one that was cut short is refused whole, so that it is sent again."""
+    lines = [json.dumps(one.litellm() | {"litellm_call_id": f"call-{n}"}).encode() + b"\n" for n in range(2)]
+    packed = gzip.compress(lines[0]) + gzip.compress(lines[1])
+    assert json.loads(call(app, PUSH, packed, GIVEN | GZIP).body)["accepted"] == 2
+    assert call(app, PUSH, packed[:-20], GIVEN | GZIP).status == 400
+    assert len(rows(tmp_path / "litellm")) == 2
+
+
+def test_otlp_says_what_it_did_not_take(app: Receiver) -> None:
+    """Rejected spans and records are named in the answer that the protocol has for it; foreign spans are no loss."""
+    users = ("user.id", "enduser.", "metadata.user_api")
+    nameless = {name: value for name, value in one.NEW_NAMES.items() if not name.startswith(users)}
+    answer = json.loads(call(app, "/v1/traces", json.dumps(one.spans(nameless)).encode(), GIVEN).body)
+    assert answer == {"partialSuccess": {"rejectedSpans": "1", "errorMessage": "account_id_missing: 1"}}
+    answer = json.loads(call(app, "/v1/logs", b"{broken", GIVEN).body)
+    assert answer == {"partialSuccess": {"rejectedLogRecords": "1", "errorMessage": "line_broken_json: 1"}}
+    foreign = json.dumps(one.spans({"http.request.method": "GET"})).encode()
+    assert call(app, "/v1/traces", foreign, GIVEN).body == b"{}"
+
+
+def test_not_a_number_in_a_list_loses_nothing(app: Receiver, tmp_path: Path) -> None:
+    """A list of payloads, one of which holds NaN as Python writes it, is taken whole."""
+    body = json.dumps([one.litellm(), one.litellm() | {"litellm_call_id": "call-2", "response_cost": float("nan")}])
+    answer = json.loads(call(app, PUSH, body.encode(), GIVEN).body)
+    assert answer == {"accepted": 2, "notes": {"line_read_leniently": 1}, "rejects": {}}
+
+
+@pytest.mark.parametrize("odd", [10**30, 1.5, [1], {"a": 1}, True, "\x00", "a" * 100_000])
+def test_odd_accounts_are_answered(odd: Any, app: Receiver, tmp_path: Path) -> None:
+    """Whatever stands where the account belongs, the push is answered, and what was written can be read."""
+    bad = one.litellm()
+    bad = bad | {"metadata": bad["metadata"] | {"user_api_key_user_id": odd, "user_api_key_hash": odd}}
+    answered = call(app, PUSH, json.dumps([one.litellm(), bad]).encode(), GIVEN)
+    assert answered.status == 200
+    answer = json.loads(answered.body)
+    assert answer["accepted"] + sum(answer["rejects"].values()) == 2
+    assert len(rows(tmp_path / "litellm")) == answer["accepted"]
+
+
 def test_rejects_are_in_the_answer(app: Receiver, tmp_path: Path) -> None:
     """Broken and impossible records are counted by name in the answer; the sound ones are kept."""
     late = one.litellm() | {"startTime": NOW.timestamp() + 10}

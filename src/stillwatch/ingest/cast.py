@@ -7,7 +7,8 @@ becomes null and is reported.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,6 +34,7 @@ _BY_TYPE: dict[pa.DataType, Callable[[Any], Any]] = {
     CHAT: values.as_messages,
     NAMES: values.as_names,
 }
+_SIMPLE = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _BY_NAME: dict[str, Callable[[Any], Any]] = {
     "account_id": values.as_account,
     "email_domain": values.as_domain,
@@ -85,11 +87,26 @@ def _inferred(cells: Cells, kind: pa.DataType) -> pa.Array | None:
     """The column as one Arrow array; None where its values are of several types."""
     if isinstance(cells, pa.Array):
         return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+    known = kind if kind in (CHAT, pa.string()) else _simple_type(cells, kind)
     try:
-        array = pa.array(cells, kind) if kind in (CHAT, pa.string()) else pa.array(cells)
+        array = pa.array(cells, known)
     except (pa.ArrowException, *_UNREADABLE):
-        return None
+        if known == kind or known is None:
+            return None
+        try:
+            array = pa.array(cells)  # whole numbers above 64 bits
+        except (pa.ArrowException, *_UNREADABLE):
+            return None
     return array if isinstance(array, pa.Array) else None
+
+
+def _simple_type(cells: Sequence[Any], kind: pa.DataType) -> pa.DataType | None:
+    """The type of values that are all alike, so that Arrow need not: it looks for dateutil each time."""
+    kinds = set(map(type, cells)) - {NoneType}
+    if len(kinds) != 1:
+        return None if kinds else pa.null()
+    found = kinds.pop()
+    return NAMES if found is list and kind == NAMES else _SIMPLE.get(found)
 
 
 def _cast(array: pa.Array, kind: pa.DataType, name: str, notes: Counter[str]) -> pa.Array | None:

@@ -7,10 +7,13 @@ the same; here each becomes a list of role and content, or one text. Every reade
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import msgspec
+
+from stillwatch.ingest.jsonl import lenient
 
 _DEEPEST = 8
 _OK = range(200, 300)
@@ -40,10 +43,12 @@ _INSIDE = [
 
 
 class Turn(msgspec.Struct, gc=False):
-    """One message of a conversation, without what no column holds."""
+    """One message of a conversation, without what no column holds; its text stands in one of the three last."""
 
     role: Any = None
     content: Any = None
+    parts: Any = None
+    text: Any = None
 
 
 class Function(msgspec.Struct, gc=False):
@@ -63,8 +68,14 @@ class Tool(msgspec.Struct, gc=False):
 TURNS = list[Turn | str] | str | None
 """What a conversation is decoded to where speed matters."""
 
-TOOLS = list[Tool | str] | str | None
-"""What the tools of a request are decoded to where speed matters."""
+CHAT_OF_ANY_SHAPE = list[Turn | str] | dict[str, Any] | str | None
+"""The same where an empty object stands for none."""
+
+TOOLS = msgspec.Raw
+"""What the tools of a request are decoded to where speed matters: nothing yet, since most requests offer the same."""
+
+_TOOLS = msgspec.json.Decoder(list[Tool | str] | str | None)
+_REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def parsed(value: Any) -> Any:
@@ -92,7 +103,8 @@ def conversation(value: Any) -> Any:
 
 def _turn(turn: Any) -> Turn:
     if type(turn) is Turn:
-        return Turn(turn.role if isinstance(turn.role, str) else None, prose(turn.content))
+        said = next((one for one in (turn.content, turn.parts, turn.text) if one is not None), None)
+        return Turn(turn.role if isinstance(turn.role, str) else None, prose(said))
     if not isinstance(turn, dict):
         return Turn("user", prose(turn))
     content = turn.get("content")
@@ -198,11 +210,17 @@ def _kind(part: Any) -> Any:
 
 
 def tool_names(value: Any) -> Any:
-    """The names of the tools a request offers."""
-    value = parsed(value)
+    """The names of the tools a request offers; bytes are JSON."""
+    value = parsed(_tools(value) if type(value) is bytes else value)
     if not isinstance(value, list):
         return value
     return [_tool(one) for one in value] or None
+
+
+def _tools(text: bytes) -> Any:
+    with suppress(*_REFUSED):
+        return _TOOLS.decode(text)
+    return lenient(text, lists=True)[0]
 
 
 def _tool(one: Any) -> str | None:

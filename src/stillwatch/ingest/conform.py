@@ -25,6 +25,7 @@ DERIVED = ("prompt", "system_prompt")
 
 _TOKENS = ("input_tokens", "output_tokens")
 _SYSTEM_ROLES = pa.array(["system", "developer"])
+_USER, _NOTHING = pa.scalar("user", pa.string()), pa.scalar(0, pa.int32())
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def blank(text: pa.Array) -> Bools:
     """Rows that are null, empty or nothing but white space."""
     if isinstance(text, pa.DictionaryArray):
         return np.asarray(pa.array(blank(text.dictionary)).take(text.indices).fill_null(True))
-    empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
+    empty = pc.or_(pc.equal(pc.binary_length(text), _NOTHING), pc.utf8_is_space(text))
     return np.asarray(empty.fill_null(True))
 
 
@@ -144,7 +145,7 @@ def _derive(out: dict[str, pa.Array], messages: Cells, columns: Sequence[str]) -
 def last_user_turn(chat: pa.Array) -> pa.Array:
     """The content of the last message of the user in each conversation; null where there is none."""
     turns, ends = _turns(chat)
-    spoken = np.flatnonzero(np.asarray(pc.equal(pc.struct_field(turns, "role"), "user").fill_null(False)))
+    spoken = np.flatnonzero(np.asarray(pc.equal(pc.struct_field(turns, "role"), _USER).fill_null(False)))
     return _contents(turns, ends, spoken, np.searchsorted(spoken, ends[1:]) - 1)
 
 

@@ -7,16 +7,18 @@ skipped and not built. A record of another shape than the type (a number where a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import attrgetter
-from types import GenericAlias
+from itertools import accumulate, chain
+from operator import itemgetter
+from types import GenericAlias, NoneType
 from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
 from stillwatch.ingest.cast import CHAT
-from stillwatch.ingest.chat import parsed
+from stillwatch.ingest.chat import Turn, conversation, parsed, prose
 from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, Place
 from stillwatch.records import MESSAGE
 
@@ -28,6 +30,10 @@ _ALWAYS = frozenset({"account_id", "ts", REQUEST})
 
 _BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
+
+_TEXT = frozenset({str, NoneType})
+_LISTS = frozenset({list, NoneType})
+_PEEK = 64
 
 
 @dataclass(slots=True)
@@ -118,9 +124,9 @@ class Extractor:
 
     def cells_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Cells:
         """The same of the flat rows that records were exploded to."""
-        there = {key for row in rows for key in row}
-        found = {path: [row.get(path) for row in rows] for path in self.paths if path in there}
-        return self._cells(found, len(rows))
+        there = set(chain.from_iterable(rows))
+        paths = [path for path in self.paths if path in there]
+        return self._cells(dict(zip(paths, _columns(paths, rows), strict=bool(rows))), len(rows))
 
     def _cells(self, found: dict[str, list[Any]], n_rows: int) -> Cells:
         kept = self._kept(found, n_rows)
@@ -156,22 +162,33 @@ def row(importer: Importer, record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def chats(values: Sequence[Any]) -> Any:
-    """Conversations as an Arrow array, built flat; as they are where one holds what is no conversation."""
-    if not all(value is None or type(value) is list for value in values):
-        return list(values)
-    turns = [turn for value in values if value for turn in value]
-    lengths = [len(value) if value else 0 for value in values]
-    ends = [0]
-    for length in lengths:
-        ends.append(ends[-1] + length)
+    """Conversations as an Arrow array, built flat; as plain values where one holds what is no conversation."""
+    if not set(map(type, values)) <= _LISTS:
+        return list(map(_plain, values))
+    turns = list(chain.from_iterable(filter(None, values)))
+    ends = [0, *accumulate([len(value) if value else 0 for value in values])]
     try:
         roles = pa.array([turn.role for turn in turns], pa.string())
         contents = pa.array([turn.content for turn in turns], pa.string())
     except (pa.ArrowException, *_BAD_VALUE):
-        return list(values)
+        return list(map(_plain, values))
     starts = pa.array(ends, pa.int32(), mask=[*(not value for value in values), False] if not all(values) else None)
     struct = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGE))
     return pa.ListArray.from_arrays(starts, struct).cast(CHAT)
+
+
+def _plain(value: Any) -> Any:
+    """A conversation without types of ours, so that `conform` reads it though another of its batch is none."""
+    if type(value) is not list:
+        return value
+    return [{"role": one.role, "content": one.content} if type(one) is Turn else one for one in value]
+
+
+def _columns(paths: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterable[list[Any]]:
+    if len(paths) > 1:
+        with suppress(KeyError):  # nearly every row has nearly every key
+            return list(map(list, zip(*map(itemgetter(*paths), rows), strict=True)))
+    return list(map(list, zip(*(tuple(map(row.get, paths)) for row in rows), strict=True)))
 
 
 def _shaped(value: Any, node: Node) -> Any:
@@ -189,9 +206,9 @@ def _shaped(value: Any, node: Node) -> Any:
 
 def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, list[Any]]) -> None:
     """Put the values at every path below a typed node into `found`; paths that no record has are left out."""
-    for n, (key, child) in enumerate(node.inner.items()):
-        column = list(map(attrgetter(f"f{n}"), values))
-        if column.count(None) == len(column):
+    columns = zip(*map(msgspec.structs.astuple, values), strict=True)
+    for (key, child), column in zip(node.inner.items(), columns, strict=False):
+        if column[0] is None and column.count(None) == len(column):
             continue
         if child.is_list:
             item = child.inner[FIRST]
@@ -203,7 +220,7 @@ def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, li
             typed = [value if type(value) is kind else _typed(value, child) for value in column]
             _descend(child, typed, f"{prefix}{key}.", found)
         else:
-            found[prefix + key] = column
+            found[prefix + key] = list(column)
             if child.inner:
                 _below(child, column, f"{prefix}{key}.", found)
 
@@ -234,29 +251,47 @@ def _first(places: Sequence[Place], found: Mapping[str, list[Any]]) -> list[Any]
     """Of each row the first value among `places`; an empty text is none. Empty where no row has any."""
     values: list[Any] = []
     for place in places:
-        column = found.get(place.path)
-        if column is None or column.count(None) == len(column):
+        column = found.get(place.path, [])
+        kinds = set(map(type, column))
+        if kinds <= {NoneType}:
             continue
-        if place.read is not None:
-            column = _read(place, column)
-        if "" in column:
+        if place.read is not None and not (place.read is prose and kinds <= _TEXT):
+            column = _read(place, column, kinds)
+            kinds = set(map(type, column))
+        if str in kinds and "" in column:
             column = [None if type(value) is str and not value else value for value in column]
-        if not values:
-            values = column
-        else:
+            kinds.add(NoneType)
+        if values:
             values = [other if value is None else value for value, other in zip(values, column, strict=True)]
-        if None not in values:
+            kinds = set(map(type, values))
+        else:
+            values = column
+        if NoneType not in kinds:
             break
     return values
 
 
-def _read(place: Place, column: Sequence[Any]) -> list[Any]:
+def _read(place: Place, column: list[Any], kinds: set[type]) -> list[Any]:
+    """What the reader of a place makes of every value; each text that stands on many rows is read once."""
     assert place.read is not None
     read = place.read
+    if read is conversation and kinds <= _LISTS and _is_simple(column):
+        return [value or None for value in column]
+    if msgspec.Raw in kinds:
+        column = [bytes(value) if type(value) is msgspec.Raw else value for value in column]
     try:
+        if (kinds <= _TEXT or kinds == {msgspec.Raw}) and 2 * len(set(column[:_PEEK])) <= _PEEK:
+            known = {value: None if value is None else read(value) for value in set(column)}
+            return list(map(known.__getitem__, column))
         return [None if value is None else read(value) for value in column]
     except _BAD_VALUE:
         return [_patiently(place, value) for value in column]
+
+
+def _is_simple(conversations: Sequence[list[Any] | None]) -> bool:
+    """Whether these conversations are nothing but turns of text, as their reader would leave them."""
+    turns = list(chain.from_iterable(filter(None, conversations)))
+    return set(map(type, turns)) <= {Turn} and all(type(turn.content) is str for turn in turns)
 
 
 def _patiently(place: Place, value: Any) -> Any:

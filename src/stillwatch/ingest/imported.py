@@ -32,6 +32,7 @@ _SAMPLE_LINES = 200
 _LARGEST_DOCUMENT_BYTES = 512 << 20
 _BATCH_RECORDS = 4096
 _PEEK_BYTES = 1 << 16
+_OPENING_BYTES = 1 << 20
 _ANYWHERE = Window(since=None, until=None, latest=0)
 _OTLP_NAMES = ("resourceSpans", "resourceLogs")
 
@@ -75,7 +76,7 @@ def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Wi
     """
     extractor = Extractor(importer, wanted)
     readers: Mapping[str, Callable[[], Iterator[Raw]]] = {
-        "jsonl": lambda: (_read_document if _is_document(first_block(file)) else _read_lines)(file, extractor),
+        "jsonl": lambda: (_read_document if _is_document(_opening(file)) else _read_lines)(file, extractor),
         "protobuf": lambda: _read_protobuf(file, extractor),
         "parquet": lambda: _read_table(
             parquet.read(file, _heads(extractor, parquet.columns(file)), window=_ANYWHERE, threads=threads), extractor
@@ -111,7 +112,7 @@ def decode(block: bytes, extractor: Extractor, rejects: Counter[str], notes: Cou
 
 def _flat(found: Sequence[Any]) -> list[Any]:
     """Records, those inside lists among them."""
-    if any(type(one) is list for one in found):
+    if list in set(map(type, found)):
         return [record for one in found for record in (one if type(one) is list else (one,))]
     return list(found)
 
@@ -121,7 +122,7 @@ def _patiently(line: bytes, extractor: Extractor, rejects: Counter[str], notes: 
     try:
         value, note = msgspec.json.decode(line), ""
     except _REFUSED:
-        value, note = lenient(line)
+        value, note = lenient(line, lists=True)
     if note and value is None:
         rejects[note] += 1
         return []
@@ -235,6 +236,19 @@ def _whole(file: LogFile) -> bytes:
     return b"".join(held)
 
 
+def _opening(file: LogFile) -> bytes:
+    """The start of a file with all of its first line: little where that is enough, since every reading begins here."""
+    held, size = [], 0
+    with Stream(file) as stream:
+        for piece in stream.pieces():
+            held.append(piece)
+            size += len(piece)
+            if size >= _OPENING_BYTES:
+                start = b"".join(held)
+                return start if b"\n" in start[:-_PEEK_BYTES].lstrip() else first_block(file)
+    return first_block(file)
+
+
 def _is_document(block: bytes) -> bool:
     """Whether a file that begins with this block is one value over many lines: its first line only begins one."""
     # Only the first line is copied: a block is large, and every reading begins here.
@@ -265,5 +279,5 @@ def _loaded(text: bytes) -> list[Any]:
     try:
         value = msgspec.json.decode(text)
     except _REFUSED:
-        value, _ = lenient(text)
+        value, _ = lenient(text, lists=True)
     return value if isinstance(value, list) else [value]

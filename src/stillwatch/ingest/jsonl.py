@@ -110,15 +110,18 @@ def _decode(
     return kept
 
 
-def lenient(line: bytes) -> tuple[Any, str]:
-    """One line by the standard library, with the note it deserves; None and the reason where that refuses it too."""
+def lenient(line: bytes, *, lists: bool = False) -> tuple[Any, str]:
+    """One line by the standard library, with the note it deserves; None and the reason where that refuses it too.
+
+    With `lists` a list of records will do.
+    """
     text = line.decode("utf-8", "surrogateescape")
     note = "line_read_leniently" if text.isascii() or _is_utf8(line) else "line_invalid_utf8"
     try:
         row = _clean(json.loads(text, strict=False))
     except (ValueError, RecursionError):
         return None, "line_broken_json"
-    return (row, note) if isinstance(row, dict) else (None, "line_not_an_object")
+    return (row, note) if isinstance(row, (dict, list) if lists else dict) else (None, "line_not_an_object")
 
 
 def _is_utf8(line: bytes) -> bool:

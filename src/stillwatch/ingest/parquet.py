@@ -186,7 +186,10 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
     """A column by its dotted name; a literal name with dots wins over a path."""
     parts = name.split(".")
     split = next(n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in batch.schema.names)
-    outer = batch.column(".".join(parts[:split]))
+    head = ".".join(parts[:split])
+    if batch.schema.names.count(head) > 1:
+        raise pa.ArrowInvalid(f"{batch.schema.names.count(head)} columns are called {head}")
+    outer = batch.column(head)
     return pc.struct_field(outer, parts[split:]) if parts[split:] else outer
 
 

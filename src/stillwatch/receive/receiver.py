@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -113,8 +114,7 @@ class Receiver:
         if name == "litellm":
             answer = {"accepted": n_rows, "rejects": dict(+tally.rejects), "notes": dict(+tally.notes)}
             return msgspec.json.encode(answer), "application/json"
-        # The answers of the protocol: an empty message where all was taken.
-        return (b"", _PROTOBUF) if is_protobuf else (b"{}", "application/json")
+        return _otlp_answer(path, tally.rejects - Counter(not_an_exchange=cells.n_excluded), is_protobuf)
 
     def _rows(self, cells: Cells, tally: Tally) -> list[dict[str, Any]]:
         """Canonical rows; the ids that join rows of several logs stay with them."""
@@ -135,6 +135,19 @@ class Receiver:
         for at, row in zip(map(int, kept), batch.to_pylist(), strict=True):
             rows.append(row | {"account_id": accounts[at], REQUEST: columns[REQUEST][at], ASIDE: aside[at]})
         return rows
+
+
+def _otlp_answer(path: str, rejects: Counter[str], is_protobuf: bool) -> tuple[bytes, str]:
+    """The answer of the protocol and its type: an empty message where all was taken, else how much was not, and why.
+
+    Spans of other work than model calls are no loss, and not told.
+    """
+    why, n_lost = ", ".join(f"{name}: {n}" for name, n in sorted(rejects.items())), sum(rejects.values())
+    if not is_protobuf:
+        name = "rejectedSpans" if path == "/v1/traces" else "rejectedLogRecords"
+        told = {"partialSuccess": {name: str(n_lost), "errorMessage": why}} if n_lost else {}
+        return msgspec.json.encode(told), "application/json"
+    return protobuf.partial_success(n_lost, why) if n_lost else b"", _PROTOBUF
 
 
 def _lines(body: bytes) -> bytes:
@@ -166,13 +179,18 @@ def _unpacked(body: bytes, coding: str) -> bytes:
         return body
     if coding != "gzip":
         raise Refused(415, "only gzip is unpacked")
-    engine = zlib.decompressobj(wbits=31)
-    try:
-        text = engine.decompress(body, LARGEST_BODY_BYTES + 1)
-    except zlib.error:
-        raise Refused(400, "the body is no gzip") from None
-    if len(text) > LARGEST_BODY_BYTES:
-        raise Refused(413, f"more than {LARGEST_BODY_BYTES >> 20} MiB unpacked; send smaller batches")
+    text = b""
+    while body.strip(b"\0"):  # a packed body may be several, one after the other
+        engine = zlib.decompressobj(wbits=31)
+        try:
+            text += engine.decompress(body, LARGEST_BODY_BYTES + 1 - len(text))
+        except zlib.error:
+            raise Refused(400, "the body is no gzip") from None
+        if len(text) > LARGEST_BODY_BYTES:
+            raise Refused(413, f"more than {LARGEST_BODY_BYTES >> 20} MiB unpacked; send smaller batches")
+        if not engine.eof:
+            raise Refused(400, "the packed body was cut short")
+        body = engine.unused_data
     return text
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stillwatch.ingest.chat import (
+    CHAT_OF_ANY_SHAPE,
     TOOLS,
     TURNS,
     answer,
@@ -121,7 +122,8 @@ SPENDLOGS = Importer(
             *at("metadata.error_information.error_code", read=failure), *at("status", "metadata.status", read=status),
         ),
         "messages": at(
-            "messages", *(f"proxy_server_request.{name}" for name in ("messages", "input", "prompt")), read=conversation
+            "messages", *(f"proxy_server_request.{name}" for name in ("messages", "input", "prompt")),
+            read=conversation, kind=CHAT_OF_ANY_SHAPE,
         ),
         "completion": (
             *at(f"{_MESSAGE}.content", "response.choices.0.text", read=prose),

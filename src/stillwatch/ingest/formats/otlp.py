@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -67,21 +68,20 @@ class Message(msgspec.Struct, gc=False):
 
 _MESSAGES = msgspec.json.Decoder(list[Message])
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
-_FIRST_NUMBERED = (
-    "gen_ai.prompt.0.role", "gen_ai.prompt.0.content", "gen_ai.completion.0.content", "gen_ai.completion.0.role",
-    "llm.request.functions.0.name",
-)  # fmt: skip
+_FIRST_NUMBERED = frozenset(
+    "gen_ai.prompt.0.role gen_ai.prompt.0.content gen_ai.completion.0.content gen_ai.completion.0.role "
+    "llm.request.functions.0.name".split()
+)
 
 
-def explode(export: Export) -> Iterator[dict[str, Any]]:
+def explode(export: Export) -> Iterable[dict[str, Any]]:
     """Flat rows of an export: attributes by their names, and what `_row` adds."""
-    yield from rows(spans(export), logs(export))
+    return rows(spans(export), logs(export)) if export.resourceLogs else [_span(span) for span in spans(export)]
 
 
 def rows(calls: Iterable[Told], records: Iterable[Told]) -> Iterator[dict[str, Any]]:
     """Flat rows: one for each span, one for each log record of a whole call, one for each call told turn by turn."""
-    for span in calls:
-        yield _row(span) if _is_call(span.attributes) else {"call": "no"}
+    yield from map(_span, calls)
     told: dict[str, list[Told]] = {}
     for log in records:
         if log.name == _DETAILS or (log.name not in (*_TURNS, _CHOICE) and _is_call(log.attributes)):
@@ -95,26 +95,24 @@ def rows(calls: Iterable[Told], records: Iterable[Told]) -> Iterator[dict[str, A
         yield _row(turns[0]._replace(attributes={}, events=events)) | {"aside": True}
 
 
+def _span(span: Told) -> dict[str, Any]:
+    return _row(span) if _is_call(span.attributes) else {"call": "no"}
+
+
 def _is_call(attributes: Mapping[str, Any]) -> bool:
-    if attributes.get("gen_ai.operation.name") in _NO_CALLS:
+    operation_name = attributes.get("gen_ai.operation.name")
+    if type(operation_name) is str and operation_name in _NO_CALLS:  # an attacker may put a list here
         return False
-    return any(name in attributes for name in _CALLS)
+    # Nearly every call has the first; a set operation over all names is dearer.
+    return _CALLS[0] in attributes or any(name in attributes for name in _CALLS)
 
 
 def _row(told: Told) -> dict[str, Any]:
     """The attributes, and beside them: call, ts, place, status, aside, turns, and of the answer said, calls, stop."""
     row = told.attributes
-    turns: list[Any] = []
-    choices: list[Any] = []
-    for name, body in told.events:
-        if name in _TURNS:
-            turns.append({"role": body.get("role", _TURNS[name]), "content": body.get("content")})
-        elif name == _CHOICE:
-            choices.append(body)
-        else:
-            row |= {key: value for key, value in body.items() if key.startswith("gen_ai.")}
-    numbered = _numbered(row) if any(name in row for name in _FIRST_NUMBERED) else {}
-    row |= {"call": "yes", "ts": told.ts, "place": told.place, "status": told.status, "aside": False}
+    turns, choices = _events(row, told.events) if told.events else ([], [])
+    numbered = _numbered(row) if not row.keys().isdisjoint(_FIRST_NUMBERED) else {}
+    row["call"], row["ts"], row["place"], row["status"], row["aside"] = "yes", told.ts, told.place, told.status, False
     asked = row.get("gen_ai.input.messages") or numbered.get("gen_ai.prompt") or row.get("gen_ai.prompt") or turns
     row["turns"] = _with_system(_conversation(asked), row.get("gen_ai.system_instructions"))
     said = row.get("gen_ai.output.messages") or numbered.get("gen_ai.completion") or row.get("gen_ai.completion")
@@ -122,6 +120,20 @@ def _row(told: Told) -> dict[str, Any]:
     if "llm.request.functions" in numbered:
         row["tools"] = numbered["llm.request.functions"]
     return row
+
+
+def _events(row: dict[str, Any], events: Iterable[tuple[str, dict[str, Any]]]) -> tuple[list[Any], list[Any]]:
+    """The turns and choices that events tell; the other attributes of generative AI on them go into the row."""
+    turns: list[Any] = []
+    choices: list[Any] = []
+    for name, body in events:
+        if name in _TURNS:
+            turns.append({"role": body.get("role", _TURNS[name]), "content": body.get("content")})
+        elif name == _CHOICE:
+            choices.append(body)
+        else:
+            row |= {key: value for key, value in body.items() if key.startswith("gen_ai.")}
+    return turns, choices
 
 
 def _conversation(asked: Any) -> Any:
@@ -144,7 +156,7 @@ def _answer(said: Any) -> tuple[str | None, int | None, Any]:
             messages = []
         if messages:
             first = messages[0]
-            n_calls = sum(part.type in ("tool_call", "tool_use") for part in first.parts or ())
+            n_calls = len([1 for part in first.parts or () if part.type in ("tool_call", "tool_use")])
             return _text(first), n_calls + len(first.tool_calls or ()), first.finish_reason
     said = parsed(said)
     return answer(said) if said else None, n_tool_calls(said), stop_reason(said) if said else None
@@ -153,6 +165,8 @@ def _answer(said: Any) -> tuple[str | None, int | None, Any]:
 def _text(message: Message) -> str | None:
     if message.parts is None:
         return prose(message.content)
+    if len(message.parts) == 1 and type(text := message.parts[0].content) is str and text:
+        return text
     texts = [text for part in message.parts if (text := prose(part.content) or prose(part.text)) is not None]
     return "\n".join(texts) if texts else None
 
@@ -162,7 +176,12 @@ def _with_system(turns: Any, system: Any) -> Any:
     if not first:
         return turns
     rest = turns if isinstance(turns, list) else []
-    return rest if rest and rest[0].role == "system" else [Turn("system", first), *rest]
+    return rest if rest and rest[0].role == "system" else [_opening(first), *rest]
+
+
+@lru_cache(maxsize=256)
+def _opening(system: str) -> Turn:
+    return Turn("system", system)
 
 
 def _numbered(attributes: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

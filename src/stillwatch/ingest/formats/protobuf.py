@@ -8,7 +8,7 @@ from typing import Any
 from stillwatch.errors import InputError
 from stillwatch.extras import require
 from stillwatch.ingest.formats.otlp import rows
-from stillwatch.ingest.formats.wire import Told
+from stillwatch.ingest.formats.wire import Told, event_name
 
 _TRACES = "opentelemetry.proto.collector.trace.v1.trace_service_pb2"
 _LOGS = "opentelemetry.proto.collector.logs.v1.logs_service_pb2"
@@ -40,6 +40,13 @@ def explode(data: bytes, *, signal: str | None = None) -> Iterator[dict[str, Any
     return rows((), _log_records(data))
 
 
+def partial_success(n_rejected: int, why: str) -> bytes:
+    """The answer to an export of which `n_rejected` spans or log records were not taken; both kinds look alike."""
+    answer = require(_TRACES, "otlp").ExportTraceServiceResponse()
+    answer.partial_success.rejected_spans, answer.partial_success.error_message = n_rejected, why
+    return bytes(answer.SerializeToString())
+
+
 def _spans(data: bytes) -> Sequence[Told]:
     export = _parsed(require(_TRACES, "otlp").ExportTraceServiceRequest(), data)
     spans = (span for one in export.resource_spans for scope in one.scope_spans for span in scope.spans)
@@ -63,7 +70,7 @@ def _log(log: Any) -> Told:
     attributes = _pairs(log.attributes)
     place = f"{log.trace_id.hex()}:{log.span_id.hex()}" if log.trace_id and log.span_id else ""
     ts = log.time_unix_nano or log.observed_time_unix_nano or None
-    return Told(place, ts, log.event_name or attributes.get("event.name", ""), None, attributes, [], _value(log.body))
+    return Told(place, ts, log.event_name or event_name(attributes), None, attributes, [], _value(log.body))
 
 
 def _parsed(export: Any, data: bytes) -> Any:

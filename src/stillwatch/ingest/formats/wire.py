@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -120,9 +120,9 @@ class Told(NamedTuple):
     body: Any
 
 
-def spans(export: Export) -> Iterator[Told]:
+def spans(export: Export) -> list[Told]:
     """The spans of an export."""
-    return (_span(span) for resource in export.resourceSpans for scope in resource.scopeSpans for span in scope.spans)
+    return [_span(span) for resource in export.resourceSpans for scope in resource.scopeSpans for span in scope.spans]
 
 
 def logs(export: Export) -> Iterator[Told]:
@@ -132,20 +132,24 @@ def logs(export: Export) -> Iterator[Told]:
 
 def _span(span: Span) -> Told:
     attributes = _pairs(span.attributes)
-    events = [(event.name, _pairs(event.attributes)) for event in span.events]
+    events = [(event.name, _pairs(event.attributes)) for event in span.events] if span.events else []
     failed = span.status is not None and span.status.code in (2, "STATUS_CODE_ERROR")
-    return Told(
-        f"{span.traceId}:{span.spanId}".lower(), _nanoseconds(span.startTimeUnixNano), "",
-        _FAILED if failed else _OK, attributes, events, None,
-    )  # fmt: skip
+    place = f"{span.traceId}:{span.spanId}".lower()
+    return Told(place, _nanoseconds(span.startTimeUnixNano), "", _FAILED if failed else _OK, attributes, events, None)
 
 
 def _log(log: LogRecord) -> Told:
     attributes = _pairs(log.attributes)
-    name = log.eventName or attributes.get("event.name", "")
+    name = log.eventName or event_name(attributes)
     ts = _nanoseconds(log.timeUnixNano) or _nanoseconds(log.observedTimeUnixNano)
     place = f"{log.traceId}:{log.spanId}".lower() if log.traceId and log.spanId else ""
     return Told(place, ts, name, None, attributes, [], _value(log.body))
+
+
+def event_name(attributes: Mapping[str, Any]) -> str:
+    """The name of an event where it stands among the attributes; none where what stands there is no text."""
+    name = attributes.get("event.name")
+    return name if isinstance(name, str) else ""
 
 
 def _nanoseconds(value: int | str | None) -> int | None:
@@ -156,10 +160,17 @@ def _nanoseconds(value: int | str | None) -> int | None:
 
 
 def _pairs(pairs: Sequence[KeyValue]) -> dict[str, Any]:
-    return {
-        pair.key: text if (value := pair.value) and (text := value.stringValue) is not None else _value(value)
-        for pair in pairs
-    }
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        value = pair.value
+        # Nearly all are texts and whole numbers: these are not worth a call each.
+        if value is not None and (text := value.stringValue) is not None:
+            found[pair.key] = text
+        elif value is not None and type(number := value.intValue) is int:
+            found[pair.key] = number
+        else:
+            found[pair.key] = _value(value)
+    return found
 
 
 def _value(value: AnyValue | None, depth: int = 0) -> Any:
