@@ -1,0 +1,198 @@
+"""opening: a gate set up from files and the environment, and kept up to date while it runs.
+
+    STILLWATCH_POLICY            the policy file; required
+    STILLWATCH_SNAPSHOT          what `stillwatch policy compile` wrote; without it no account is known
+    STILLWATCH_REDIS             redis://HOST:PORT/DB of the budgets; without it they are this process's own
+    STILLWATCH_TRUSTED_PROXIES   networks whose headers are believed, with commas; without it none
+    STILLWATCH_TICKETS           a JSON object of mark key ids and their sealed tickets
+    STILLWATCH_NEW_BUDGETS       1 where nothing was spent before: budgets start with their burst
+
+What cannot be read at the start ends the start. A policy or snapshot that cannot be read later leaves the one before
+in force.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from stillwatch.errors import SettingsError
+from stillwatch.gate.admission import Gate
+from stillwatch.gate.callers import Callers
+from stillwatch.gate.ledger import Ledger
+from stillwatch.journal import Journal
+from stillwatch.keys import RootKey, state_home
+from stillwatch.policy.budgets import Budgets
+from stillwatch.policy.budgets_memory import MemoryBudgets
+from stillwatch.policy.budgets_redis import RedisBudgets
+from stillwatch.policy.live import Live
+from stillwatch.policy.model import Policy
+from stillwatch.policy.reading import load_policy
+from stillwatch.policy.sealed import gate_key, load_snapshot
+from stillwatch.policy.snapshot import Snapshot, empty_snapshot
+
+LOOK_EVERY_S = 1.0
+LONGEST_TICKET = 4096
+
+
+NOW: Callable[[], datetime] = partial(datetime.now, UTC)
+
+
+class LiveRules:
+    """The policy and the snapshot as their files are now; a thread looks every second."""
+
+    def __init__(self, policy: Live[Policy], snapshot: Live[Snapshot] | None) -> None:
+        self._policy, self._snapshot, self._empty = policy, snapshot, empty_snapshot()
+        self.errors: tuple[str, ...] = ()
+        self._stop = threading.Event()
+        threading.Thread(target=self._watch, name="stillwatch-rules", daemon=True).start()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy.current
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot in force."""
+        return self._empty if self._snapshot is None else self._snapshot.current
+
+    def look(self) -> None:
+        """Look at both files now."""
+        looks = [one.look() for one in (self._policy, self._snapshot) if one is not None]
+        self.errors = tuple(look.error for look in looks if look.error is not None)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._stop.set()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_EVERY_S):
+            self.look()
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a gate finds what it needs; see the head of this module."""
+
+    policy: Path
+    snapshot: Path | None = None
+    redis: str | None = None
+    trusted: tuple[str, ...] = ()
+    tickets: Path | None = None
+    new_budgets: bool = False
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read the variables.
+
+        Raises:
+            SettingsError: no policy is named.
+        """
+        named = {name: environ.get(f"STILLWATCH_{name}", "").strip() for name in _VARIABLES}
+        if not named["POLICY"]:
+            raise SettingsError("there is no policy to judge by", do="Set STILLWATCH_POLICY to a policy file.")
+        return cls(
+            policy=Path(named["POLICY"]),
+            snapshot=Path(named["SNAPSHOT"]) if named["SNAPSHOT"] else None,
+            redis=named["REDIS"] or None,
+            trusted=tuple(filter(None, (text.strip() for text in named["TRUSTED_PROXIES"].split(",")))),
+            tickets=Path(named["TICKETS"]) if named["TICKETS"] else None,
+            new_budgets=named["NEW_BUDGETS"] == "1",
+        )
+
+
+_VARIABLES = ("POLICY", "SNAPSHOT", "REDIS", "TRUSTED_PROXIES", "TICKETS", "NEW_BUDGETS")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A gate that is ready, who asks it, and the clock it goes by."""
+
+    gate: Gate
+    callers: Callers
+    clock: Callable[[], datetime]
+    rules: LiveRules
+    budgets: Budgets
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Open the gate that the environment describes, by the system's clock. Raises as `open`."""
+        return cls.open(Places.from_environment(environ), environ, clock=NOW)
+
+    @classmethod
+    def open(
+        cls,
+        places: Places,
+        environ: Mapping[str, str],
+        *,
+        clock: Callable[[], datetime],
+        key_file: Path | None = None,
+    ) -> Self:
+        """Read the files, reach for the budgets, open the journal in the state folder.
+
+        Raises:
+            StillwatchError: something is absent or makes no sense. Nothing runs then.
+        """
+        home = state_home(environ)
+        root = RootKey.load(home, key_file=key_file, environ=environ)
+        policy = Live(places.policy, load_policy)
+        snapshot = places.snapshot and Live(places.snapshot, lambda path: load_snapshot(path, root, clock()))
+        budgets = _budgets(places, root)
+        callers = Callers(trusted=places.trusted, secret=root.subkey("rows"))
+        journal = Journal(home / "journal")
+        gate = Gate(
+            LiveRules(policy, snapshot or None), budgets, Ledger(journal), secret=gate_key(root, "decisions"),
+            origin=f"{socket.gethostname()}\0{os.getpid()}\0{clock().isoformat()}\0{time.monotonic_ns()}",
+            tickets=_tickets(places.tickets).get,
+        )  # fmt: skip
+        rules = gate.rules
+        assert isinstance(rules, LiveRules)
+        return cls(gate, callers, clock, rules, budgets)
+
+    def close(self) -> None:
+        """Write what waits, and let go of everything but what belongs to an event loop."""
+        self.rules.close()
+        self.gate.ledger.close()
+        if isinstance(self.budgets, RedisBudgets):
+            self.budgets.close()
+
+    async def close_soon(self) -> None:
+        """Let go of what belongs to the event loop that runs."""
+        if isinstance(self.budgets, RedisBudgets):
+            await self.budgets.close_soon()
+
+
+def _budgets(places: Places, root: RootKey) -> Budgets:
+    if places.redis is None:
+        return MemoryBudgets(lambda: time.monotonic_ns() // 1_000_000, is_new=places.new_budgets)
+    budgets = RedisBudgets(places.redis, secret=gate_key(root, "budgets"))
+    budgets.check()
+    if places.new_budgets:
+        budgets.begin_new()
+    return budgets
+
+
+def _tickets(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        read: Any = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"the tickets {path} cannot be read", got=str(error)) from error
+    fits = isinstance(read, dict) and all(
+        isinstance(ticket, str) and len(ticket) <= LONGEST_TICKET and ticket.isascii() and ticket.isprintable()
+        for ticket in read.values()
+    )
+    if not fits:
+        raise SettingsError(f"{path} holds no tickets", expected="a JSON object of mark key ids and sealed tickets")
+    return dict(read)
