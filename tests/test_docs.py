@@ -91,6 +91,7 @@ SCHEMAS = {
     "CAMPAIGNS": "campaign",
     "LEADS": "campaign",
     "MEMBERS": "campaign",
+    "MEMBER_TRAITS": "campaign",
     "EXPLANATIONS": "campaign",
     "EVIDENCE": "evidence",
     "EVIDENCE_ROWS": "evidence",
@@ -170,7 +171,13 @@ def verbs() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("verb", ["scan", "import", "doctor", "receive", "compare", "demo", "simulate"])
+VERBS_WITH_TABLES = (
+    *("scan", "explain", "review", "import", "doctor", "bench", "receive", "serve", "compare", "demo", "simulate"),
+    "appeal",
+)
+
+
+@pytest.mark.parametrize("verb", VERBS_WITH_TABLES)
 def test_option_tables_are_the_options(verb: str) -> None:
     """Each verb's page lists its options with their defaults, in the order of --help."""
     options = [
@@ -385,7 +392,10 @@ def test_quick_commands_run_as_written(command: str, place: Place, tmp_path: Pat
 
 def test_no_other_command_is_on_a_page() -> None:
     """What is neither a chore nor one of these is the demo, so that every command is tested somewhere."""
-    elsewhere = tuple(f"stillwatch {verb} " for verb in ("scan", "simulate", "audit", "registry", "canary", "compare"))
+    elsewhere = tuple(
+        f"stillwatch {verb} "
+        for verb in ("scan", "bench", "simulate", "audit", "registry", "canary", "compare", "policy", "appeal")
+    )
     others = [line for line in commands() if not line.startswith(("make ", "./do ", *elsewhere, *QUICK))]
     assert others == ["stillwatch demo"]
 

@@ -170,7 +170,7 @@ def test_subkeys_are_hkdf_of_the_purpose() -> None:
     root = RootKey(Secret(KEY))
     for purpose in get_args(Purpose):
         assert root.subkey(purpose).reveal() == hkdf_sha256(KEY, f"stillwatch/1/{purpose}".encode())
-    assert len({root.subkey(purpose).reveal() for purpose in get_args(Purpose)}) == 4
+    assert len({root.subkey(purpose).reveal() for purpose in get_args(Purpose)}) == 6
 
 
 def test_a_key_id_names_a_subkey_and_gives_none_of_it() -> None:
@@ -178,11 +178,11 @@ def test_a_key_id_names_a_subkey_and_gives_none_of_it() -> None:
     root = RootKey(Secret(KEY))
     expected = hashlib.sha256(b"stillwatch/1/key id" + hkdf_sha256(KEY, b"stillwatch/1/rows")).hexdigest()[:16]
     assert root.key_id("rows") == expected
-    assert len({root.key_id(purpose) for purpose in get_args(Purpose)}) == 4
+    assert len({root.key_id(purpose) for purpose in get_args(Purpose)}) == 6
 
 
 def test_an_unknown_purpose_has_no_subkey() -> None:
-    """A misspelt purpose is an error, not a fifth key."""
+    """A misspelt purpose is an error, not a seventh key."""
     with pytest.raises(KeyFileError, match=r"'row'.*rows, export, marks, match"):
         RootKey(Secret(KEY)).subkey("row")  # type: ignore[arg-type]
 

@@ -100,6 +100,11 @@ def test_the_tables_refer_to_one_another(loud_findings: Findings) -> None:
     assert set(loud_findings.members["campaign_id"].to_pylist()) == set(
         loud_findings.campaigns["campaign_id"].to_pylist()
     )
+    carried = loud_findings.member_traits.to_pylist()
+    named = {(one["campaign_id"], one["account_id"]) for one in loud_findings.members.to_pylist()}
+    shared = {(one["campaign_id"], one["trait_key"], one["kind"]) for one in loud_findings.traits.to_pylist()}
+    assert {(one["campaign_id"], one["account_id"]) for one in carried} == named
+    assert {(one["campaign_id"], one["trait_key"], one["kind"]) for one in carried} <= shared
     evidence = loud_findings.evidence["evidence_id"].to_pylist()
     assert len(set(evidence)) == len(evidence)
     assert set(loud_findings.evidence_rows["evidence_id"].to_pylist()) <= set(evidence)
@@ -174,13 +179,11 @@ def planted(loud: Played) -> tuple[pa.Table, pa.Table]:
             None if said is None else f"{said[: len(said) // 2]} {CANARY} {said[len(said) // 2 :]}" for said in text
         ]
         rows = rows.set_column(rows.column_names.index(name), name, pa.array(marked, pa.string()))
-    for name in ("user_agent", "tls_fingerprint", "exchange_id"):
+    for name in ("user_agent", "tls_fingerprint", "exchange_id", "api_key_id", "session_id"):
         rows = rows.set_column(rows.column_names.index(name), name, prefixed(rows[name]))
     rows = rows.append_column("completion", prefixed(rows["prompt"]))
-    for name in ("org_id", "payment_fingerprint", "email_domain", "payment_bin"):
+    for name in ("org_id", "payment_fingerprint", "email_domain", "payment_bin", "phone_hash", "email_hash"):
         accounts = accounts.set_column(accounts.column_names.index(name), name, prefixed(accounts[name]))
-    for name in ("phone_hash", "email_hash"):
-        accounts = accounts.append_column(name, prefixed(accounts["account_id"]))
     return rows, accounts
 
 

@@ -58,7 +58,16 @@ def test_times_are_instants() -> None:
 
 def test_the_findings_folder_holds_the_published_files() -> None:
     """Names and columns are a contract: others read these files."""
-    assert list(FINDINGS) == ["campaigns", "leads", "members", "evidence", "evidence_rows", "traits", "explanations"]
+    assert list(FINDINGS) == [
+        "campaigns",
+        "leads",
+        "members",
+        "evidence",
+        "evidence_rows",
+        "traits",
+        "member_traits",
+        "explanations",
+    ]
     assert (
         CAMPAIGNS.names
         == (

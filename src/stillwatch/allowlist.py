@@ -133,10 +133,15 @@ def _from_toml(text: str, path: Path) -> Iterator[Licensed]:
             expected="[[licensed]] tables only",
         )
     for number, table in enumerate(tables, start=1):
-        yield _licence(table, where=f"licence {number} of the allowlist {path}")
+        yield read_licence(table, where=f"licence {number} of the allowlist {path}")
 
 
-def _licence(table: dict[str, Any], *, where: str) -> Licensed:
+def read_licence(table: Mapping[str, Any], *, where: str) -> Licensed:
+    """Check one licence, as read from TOML.
+
+    Raises:
+        InputError: a key is unknown or a value is wrong; `where` names the place.
+    """
     known = [field.name for field in fields(Licensed)]
     for name, value in table.items():
         if name not in known:

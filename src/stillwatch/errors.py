@@ -6,7 +6,10 @@ StillwatchError
 |-- KeyFileError    a key that is absent, too short, or readable by others
 |-- ExtraMissing    a feature whose optional package is not installed
 |-- JournalError    a journal whose chain is broken or locked
-`-- FindingsError   a findings folder that is absent, unfinished or from another version
+|-- PolicyError     a policy or a gate snapshot that cannot be used
+|-- LineageError    a registry of lineages that is damaged, locked or of another version
+|-- FindingsError   a findings folder that is absent, unfinished or from another version
+`-- BudgetsError    a limit that makes no sense, or a store of budgets that cannot be asked
 """
 
 from __future__ import annotations
@@ -53,5 +56,17 @@ class JournalError(StillwatchError):
     """A journal whose chain is broken or locked."""
 
 
+class PolicyError(StillwatchError):
+    """A policy or a gate snapshot that cannot be used."""
+
+
+class LineageError(StillwatchError):
+    """A registry of lineages that is damaged, locked or of another version."""
+
+
 class FindingsError(StillwatchError):
     """A findings folder that is absent, unfinished or from another version."""
+
+
+class BudgetsError(StillwatchError):
+    """A limit that makes no sense, or a store of budgets that cannot be asked."""

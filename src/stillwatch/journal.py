@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,22 +56,37 @@ class Journal:
 
         Cost: reads the last line only; one fsync.
         """
-        if ts.tzinfo is None:
-            raise JournalError("a journal entry needs a time with a zone", got=ts.isoformat())
+        return self.append_all([(kind, body, ts)])[0]
+
+    def append_all(self, rows: Iterable[tuple[str, Mapping[str, Any], datetime]]) -> list[str]:
+        """Add a line for each (kind, body, ts), all of them or none, and return their receipts.
+
+        Raises:
+            JournalError: as `append`; then no line was added.
+
+        Cost: as one `append`, and the lines.
+        """
         with self._locked(os.O_RDWR | os.O_CREAT | os.O_APPEND, fcntl.LOCK_EX) as descriptor:
             size = os.fstat(descriptor).st_size
             last = self._last_line(descriptor, size)
-            n, prev = (last.n + 1, last.sha256) if last else (1, START)
-            record = {"v": FORMAT, "n": n, "ts": ts.astimezone(UTC).isoformat(), "kind": kind, "body": dict(body)}
-            line = _encode(record | {"prev": prev})
+            n, prev = (last.n, last.sha256) if last else (0, START)
+            lines, receipts = [], []
+            for n_line, (kind, body, ts) in enumerate(rows, start=n + 1):
+                if ts.tzinfo is None:
+                    raise JournalError("a journal entry needs a time with a zone", got=ts.isoformat())
+                record = {"v": FORMAT, "n": n_line, "ts": ts.astimezone(UTC).isoformat(), "kind": kind}
+                lines.append(_encode(record | {"body": dict(body), "prev": prev}))
+                prev = hashlib.sha256(lines[-1]).hexdigest()
+                receipts.append(prev)
+            written = b"".join(line + b"\n" for line in lines)
             try:
-                if os.write(descriptor, line + b"\n") != len(line) + 1:
+                if os.write(descriptor, written) != len(written):
                     raise JournalError(f"the journal {self.path} could not be written whole", do="Is the disk full?")
                 os.fsync(descriptor)
             except BaseException:
                 os.ftruncate(descriptor, size)
                 raise
-        return hashlib.sha256(line).hexdigest()
+        return receipts
 
     def entries(self) -> Iterator[Entry]:
         """Read the lines that stood in the journal when the call began, each one's place in the chain checked.

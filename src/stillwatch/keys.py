@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from stillwatch.errors import KeyFileError
 
-Purpose = Literal["rows", "export", "marks", "match"]
-"""What a subkey is for: hashes inside findings, what leaves the machine, watermarks, matching with partners."""
+Purpose = Literal["rows", "export", "marks", "match", "lineages", "gate"]
+"""What a subkey is for: hashes inside findings, what leaves the machine, watermarks, matching with partners, the
+members that lineages remember, and the gate's snapshots."""
 
 N_KEY_BYTES = 32
 KEY_VARIABLE = "STILLWATCH_KEY"

@@ -10,7 +10,6 @@ Only the first line costs more when there is more traffic; everything after it g
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
@@ -35,10 +34,11 @@ from stillwatch.dossier.run import LookedAt, OnProgress, Steps, absent_channels,
 from stillwatch.engine.engine import Engine, Shards
 from stillwatch.errors import InputError
 from stillwatch.evidence.harvest import Contrast, Elicitation, Partition, WorkTemplates
-from stillwatch.evidence.hubs import CONTENT, IDENTITY, NETWORK_CLIENT, SIGN_UP
-from stillwatch.evidence.judge import Weighed, weigh
+from stillwatch.evidence.hubs import CONTENT, FUNDING, IDENTITY, NETWORK_CLIENT, SIGN_UP
+from stillwatch.evidence.judge import Weighed, weigh_together
 from stillwatch.evidence.reading import read
 from stillwatch.evidence.signal import Signal, Subject
+from stillwatch.evidence.signup import WINDOW
 from stillwatch.ingest.accounts import read_accounts
 from stillwatch.ingest.source import Source, open_logs
 from stillwatch.keys import RootKey
@@ -103,7 +103,7 @@ def scan(
         texts = _read_texts(source, request, engine, keys, population, candidates, steps)
 
         steps.begin("weigh")
-        ruled = rule(_weigh_all(population, traits, candidates, texts, keys, threads), settings)
+        ruled = rule(_weigh_all(population, traits, candidates, texts, keys, settings), settings)
 
         steps.begin("report")
         days = _days(shards, population, ruled)
@@ -178,16 +178,19 @@ def _weigh_all(
     candidates: Sequence[Candidate],
     texts: Texts | None,
     keys: RowKeys,
-    threads: int,
+    settings: Settings,
 ) -> list[Weighed]:
     signals: list[Signal] = [
-        IDENTITY, NETWORK_CLIENT, CONTENT, SIGN_UP, WorkTemplates(), Partition(), Elicitation(), Contrast(),
+        IDENTITY, FUNDING, NETWORK_CLIENT, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), Partition(), Elicitation(),
+        Contrast(),
     ]  # fmt: skip
-    everybody = np.ones(len(population), bool)
+    everybody, nobody = np.ones(len(population), bool), np.zeros(len(population), bool)
+    threads = settings.scan.threads
     reading = read(texts, population, key=keys.value, threads=threads) if texts is not None and len(texts) else None
-    subjects = [Subject(population, traits, one, population.unit, everybody, reading) for one in candidates]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(partial(weigh, signals=signals), subjects))
+    subjects = [Subject(population, traits, one, population.unit, everybody, nobody, reading) for one in candidates]
+    return weigh_together(
+        subjects, signals, bars=settings.bars, n_min_population=settings.scan.n_min_population, threads=threads
+    )
 
 
 def _days(shards: Shards, population: Population, ruled: Sequence[Ruled]) -> pa.Table:

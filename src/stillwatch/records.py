@@ -229,6 +229,9 @@ MEMBERS = _schema(
     (REAL, "bits"),
 )
 
+MEMBER_TRAITS = _schema("member_traits", (TEXT, "campaign_id account_id trait_key kind"), (REAL, "share"))
+"""Which of the group's traits a member carries: those that show most in its exchanges."""
+
 EXPLANATIONS = _schema(
     "explanations",
     (TEXT, "campaign_id hypothesis"),
@@ -362,6 +365,7 @@ FINDINGS = {
     "evidence": EVIDENCE,
     "evidence_rows": EVIDENCE_ROWS,
     "traits": TRAITS,
+    "member_traits": MEMBER_TRAITS,
     "explanations": EXPLANATIONS,
 }
 """The Parquet files of a findings folder, by stem."""

@@ -15,23 +15,13 @@ import pytest
 
 from stillwatch.records import FINDINGS
 from stillwatch.sim.world import Played, World
-from tests.cli.running import Ran, ran_apart, ran_here
-from tests.worlds import KEY, crew_of, tree, written
+from tests.cli.running import Ran, ran_apart
+from tests.worlds import crew_of, tree, written
 
 Run = Callable[..., Ran]
 
 
-@pytest.fixture(autouse=True)
-def known_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key decides which hubs form a group and which test it, so it is the same at every run."""
-    monkeypatch.setenv("STILLWATCH_KEY", KEY.secret.reveal().hex())
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command line, run in this process and in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return lambda *words: ran_here(capsys, *words)
+pytestmark = pytest.mark.usefixtures("known_key")
 
 
 @pytest.fixture

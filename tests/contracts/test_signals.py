@@ -67,13 +67,16 @@ def each_signal(*, but: Collection[str] = (), **broken: str) -> pytest.MarkDecor
 
 @cache
 def quiet_world() -> Played:
-    """A world without a campaign, whose accounts were signed up in bursts that mean nothing."""
+    """A world without a campaign, whose accounts share sign-up hours and telephones that mean nothing."""
     played = play(scenario(campaign=False), seed=SEED)
     rng = np.random.default_rng(SEED)
     bursts = START_US - rng.integers(1, 400, 40) * 86_400_000_000
     signed_up = bursts[rng.integers(0, 40, played.accounts.num_rows)] + rng.integers(0, 10**9, played.accounts.num_rows)
     at = played.accounts.column_names.index("created_at")
     accounts = played.accounts.set_column(at, "created_at", pa.array(signed_up).cast(TIMESTAMP))
+    phones = pa.array([f"phone {number}" for number in rng.integers(0, 90, accounts.num_rows)])
+    accounts = accounts.drop_columns([name for name in accounts.column_names if name == "phone_hash"])
+    accounts = accounts.append_column("phone_hash", phones)
     return replace(played, accounts=accounts)
 
 

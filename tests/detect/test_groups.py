@@ -138,9 +138,9 @@ def peak_of(n: int) -> int:
 
 def test_accounts_are_never_paired() -> None:
     """Half of all accounts meet at one hub; twice the accounts take about twice the memory, and not four times."""
-    small, large = peak_of(6000), peak_of(12000)
+    small, large = peak_of(12000), peak_of(24000)
     assert large < 2.6 * small
-    assert large < 12000 * 12000 // 8
+    assert large < 24000 * 24000 // 8
 
 
 def test_the_key_does_not_decide_who_is_found() -> None:

@@ -115,6 +115,34 @@ def test_folds_are_coins_of_the_key() -> None:
         assert (one.half(number) ^ one.half(number ^ 1)).all()
 
 
+def _two_countries(*, told: bool) -> tuple[Traits, Population]:
+    """Two countries, each with a bank and a network of its own, and forty accounts who share neither."""
+    n = 240
+    here = np.arange(n) % 3 == 0
+    networks = np.where(here, 0, 1)
+    columns = {"payment_bin": np.where(here, "400000", "500000").tolist()}
+    if told:
+        columns["country"] = np.where(here, "AA", "BB").tolist()
+    people = population(facts(np.arange(n), network=keys(20, networks)), accounts_file(n, **columns))
+    return find_traits(people, key=KEY), people
+
+
+def test_an_issuer_is_no_hub_where_countries_are_unknown() -> None:
+    """Without the country a bank would stand for it, so nobody meets there."""
+    traits, _ = _two_countries(told=False)
+    assert "issuer" not in {KINDS[kind].name for kind in traits.kind.tolist()}
+
+
+def test_a_country_with_a_bank_of_its_own_is_no_surprise() -> None:
+    """All who live in a country, however small, carry its issuer as often as was expected of them."""
+    traits, people = _two_countries(told=True)
+    issuers = np.flatnonzero(traits.of_family("funding"))
+    countrymen = np.flatnonzero(people.country == people.country[0])
+    counted = traits.incidence("funding")
+    assert len(issuers) == 2
+    np.testing.assert_allclose(counted.expected(countrymen, issuers), counted.observed(countrymen)[issuers])
+
+
 def test_families_and_origins_are_known_words() -> None:
     """Every kind has a family and an origin of the design, and who pays is seen by the provider."""
     assert {kind.family for kind in KINDS} <= set(FAMILIES)

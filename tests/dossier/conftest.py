@@ -171,6 +171,12 @@ def trait(
     return dict(zip(names, (campaign_id, key, kind, origin, inside, outside, expected), strict=True))
 
 
+def member_trait(campaign_id: str, account_id: str, key: str, kind: str, share: float) -> dict[str, Any]:
+    """One row of member_traits."""
+    names = ("campaign_id", "account_id", "trait_key", "kind", "share")
+    return dict(zip(names, (campaign_id, account_id, key, kind, share), strict=True))
+
+
 def explanation(campaign_id: str, hypothesis: str, bits: float, would_change: str) -> dict[str, Any]:
     """One row of explanations."""
     return {"campaign_id": campaign_id, "hypothesis": hypothesis, "bits": bits, "would_change": would_change}
@@ -291,6 +297,11 @@ def two_campaigns() -> Findings:
             ],
         ),
         traits=table("traits", hydra_traits + relay_traits),
+        member_traits=table(
+            "member_traits",
+            [member_trait(HYDRA, f"acct-1-{at:04d}", "00c4f1a9e0d7b352", "payment", 1.0) for at in range(43)]
+            + [member_trait(HYDRA, "acct-1-0004", "02c4f1a9e0d7b352", "network", 0.25)],
+        ),
         explanations=table(
             "explanations",
             [explanation(HYDRA, *row) for row in INNOCENT]
@@ -320,6 +331,7 @@ def hostile() -> Findings:
             "evidence_rows", [{"evidence_id": bad, "account_id": bad, "row_id": bad, "role": bad, "n_total": 1}]
         ),
         traits=table("traits", [trait(bad, bad, bad, bad, 2, 0, 0.1)]),
+        member_traits=table("member_traits", [member_trait(bad, bad, bad, bad, 0.5)]),
         explanations=table("explanations", [explanation(bad, bad, 1.0, bad)]),
         run={
             "version": bad,
@@ -368,6 +380,7 @@ def many(n: int) -> Findings:
             ],
         ),
         evidence_rows=table("evidence_rows", []),
+        member_traits=table("member_traits", []),
         traits=table("traits", [trait(key, one, "network", "client", 9, 1, 0.5) for key in ids for one in keys]),
         explanations=table("explanations", [explanation(key, *row) for key in ids for row in INNOCENT]),
         run=RUN,

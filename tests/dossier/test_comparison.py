@@ -26,12 +26,21 @@ TEACHER: dict[str, Any] = {
     "why": {"same_model": "the answers cannot change places", "derived": "margin 6.5"},
     "p_values": {
         "equality": 1e-4, "equality_anytime": 1e-9, "rank": 0.05, "rank_bound": 0.05, "permutation": 1e-4,
-        "permutation_holm": 1e-4, "permutation_anytime": 1e-7,
+        "permutation_holm": 1e-4, "permutation_anytime": 1e-7, "student_rank": 0.25, "student": 0.008,
     },
     "views": [VIEW, VIEW | {"view": "template"}],
-    "power": {"equality": 1.0, "derived_if_it_repeated_this_share": {"0.05": 0.0, "0.5": 1.0}, "known_students": {}},
+    "power": {
+        "equality": 1.0, "derived_if_it_repeated_this_share": {"0.05": 0.0, "0.5": 1.0}, "known_students": {"s": 8.0},
+        "share_of_such_students_found": {"found": 1, "of": 1, "lo": 0.05},
+    },
     "controls": {"n_families": 19, "families": {f"c-{at}": f"f-{at % 19}" for at in range(60)}},
     "related": [], "contrast": None,
+    "marks": [
+        {
+            "verdict": "found", "key_id": "c" * 16, "holm_log10": -212.4, "n": 4000, "n_decoys": 1000,
+            "n_decoys_as_high": 0,
+        }
+    ],
     "canaries": {
         "n_planted": 3, "n_recalled": 3, "n_decoys": 3, "n_decoys_recalled": 0, "n_by_controls": 0, "p_value": 0.05,
         "rank_p": 0.05,
@@ -45,7 +54,7 @@ RESULT: dict[str, Any] = {
     "version": 1, "suspect": "m-1", **TEACHER, "n_asked": 200, "n_unanswered": 0, "stopped_early": True,
     "canonicalisation": {"version": "canonical/1", "steps": ["NFKC"]}, "set_aside": {},
     "alternatives": ["both learned from a third model"], "rules": {"margin_derived_min": 4.0},
-    "plan": {"sha256": "a" * 64, "journal_receipt": "b" * 64}, "teachers": [TEACHER],
+    "plan": {"sha256": "a" * 64, "journal_receipt": "b" * 64, "n_answers_known": 200}, "teachers": [TEACHER],
 }  # fmt: skip
 
 
@@ -62,6 +71,9 @@ def test_the_page_says_both_words_and_shows_the_rank() -> None:
         "conditional on these controls",
         "a" * 64,
         "third model",
+        "10^-212.4",
+        "0 of 1000 unused keys",
+        "rank of the suspect among known students",
     ):
         assert said in page.text
     assert page.text.index("rank") < page.text.index("conditional on these controls")
@@ -86,7 +98,7 @@ def test_the_picture_shows_the_teacher_among_the_controls() -> None:
 def test_nothing_measured_is_said_so() -> None:
     """Without views, canaries or a bar the page still stands and says that likeness was not weighed."""
     bare = copy.deepcopy(RESULT)
-    bare["teachers"][0] |= {"views": [], "canaries": None, "shared_errors": None}
+    bare["teachers"][0] |= {"views": [], "canaries": None, "shared_errors": None, "marks": None}
     assert "not weighed" in Page(render_comparison(bare)).text
     flat = copy.deepcopy(RESULT)
     flat["teachers"][0]["views"][0] |= {"margin": None, "similarity": 0.12}

@@ -61,7 +61,8 @@ class Town:
         membership = np.zeros(n)
         membership[members] = 1.0
         candidate = Candidate(members, membership, np.zeros(n), (members,) * N_HALVES)
-        return Subject(self.population, self.traits, candidate, self.population.unit, np.ones(n, bool), self.reading)
+        everybody, nobody = np.ones(n, bool), np.zeros(n, bool)
+        return Subject(self.population, self.traits, candidate, self.population.unit, everybody, nobody, self.reading)
 
 
 N_PEOPLE = 640

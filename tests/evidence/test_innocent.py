@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import numpy as np
@@ -55,10 +56,11 @@ def harness(number: int, person: Habits, rng: Rng) -> None:
 
 
 def campaign(number: int, person: Habits, rng: Rng) -> None:
-    """One operator: a few cards, rented networks, two templates, a work list without repeats, reasoning wanted."""
+    """One operator: accounts of one week, a card for two, rented networks, two templates, no repeats, reasoning."""
     if number < len(CROWD):
-        person.card = f"fleet-{number % 5}"
-        person.ip = lambda _: f"15.0.{int(rng.integers(0, 4))}.3"
+        person.card = f"fleet-{number % 20}"
+        person.created = datetime(2024, 11, 4, tzinfo=UTC) + timedelta(hours=int(rng.integers(0, 150)))
+        person.ip = lambda row: f"15.0.{(number + row % 2 * 5) % 12}.3"
         person.prompt = lambda row: f"{HEADS[(number + row) % 2]}. Item {sentence(rng, 14)} {number} {row}. {REASONED}"
 
 
@@ -112,7 +114,7 @@ def test_the_best_explanation_comes_first(change: Callable[[int, Habits, Rng], N
     assert bits == sorted(bits) and found.best_innocent is found.margins[0]
     for margin in found.margins:
         assert margin.bits == pytest.approx(sum(margin.parts.values()))
-        assert set(margin.parts) <= set(margin.hypothesis.leaves)
+        assert set(margin.parts) <= {signal.family for signal in SIGNALS if signal.name in margin.hypothesis.leaves}
         assert np.isfinite(margin.bits)
 
 

@@ -65,13 +65,20 @@ def test_all_bars_cleared_is_a_campaign() -> None:
     assert tables["campaigns"]["not_examined"].to_pylist() == [["prompt"]]
 
 
-@pytest.mark.parametrize("margin", [6.5, 0.0, -1.0])
+@pytest.mark.parametrize("margin", [6.5, 1.0])
 def test_a_group_that_an_innocent_cause_explains_is_a_lead(margin: float) -> None:
     """Both questions answered but too little beyond the best innocent cause: a lead, by so many bits."""
     (row,) = leads(weighed(margin=margin))
     assert (row["verdict"], row["failed_bar"]) == ("lead", "innocent_margin_bits")
     assert row["shortfall"] == pytest.approx(BARS.innocent_margin_bits_min - margin)
     assert (row["best_innocent"], row["innocent_margin_bits"]) == (HYPOTHESES[0].name, margin)
+
+
+@pytest.mark.parametrize("margin", [0.0, -1.0])
+def test_a_group_that_an_innocent_cause_accounts_for_wholly_is_nothing(margin: float) -> None:
+    """Users of one tool share its words and ask for what it asks for; nobody need look at them."""
+    assert leads(weighed(margin=margin)) == []
+    assert leads(weighed(3.0, margin=margin)) == []
 
 
 @pytest.mark.parametrize("bits", [9.5, 3.0, 0.0, -1.0])

@@ -31,6 +31,9 @@ def demo(
     world = write_world(demo_scenario(), out / "world", seed=seed)
     typer.echo(f"Made {world.n_exchanges:,} exchanges of {world.n_accounts:,} accounts in {world.exchanges}.")
     typer.echo(f"$ stillwatch scan {world.exchanges} --accounts {world.accounts} --out {findings_folder}\n")
-    findings = run_scan(logs=[str(world.exchanges)], accounts=str(world.accounts), out=findings_folder)
+    # A made-up world is nobody's history.
+    findings = run_scan(
+        logs=[str(world.exchanges)], accounts=str(world.accounts), out=findings_folder, remembered=False
+    )
     report(findings, findings_folder, as_json=False)
     typer.echo(f"Done in {time.perf_counter() - started:.0f} s. The truth lies in {world.truth}; no scan reads it.")

@@ -80,24 +80,31 @@ def _mute() -> None:
 
 
 def _register() -> None:
-    from stillwatch.cli import canary, mark, registry
+    from stillwatch.cli import canary, mark, policy, registry
+    from stillwatch.cli.appeal import appeal
     from stillwatch.cli.audit import audit
+    from stillwatch.cli.bench import bench
     from stillwatch.cli.compare import ManyValued, compare
     from stillwatch.cli.demo import demo
     from stillwatch.cli.doctor import doctor
+    from stillwatch.cli.explain import explain
     from stillwatch.cli.import_ import import_
     from stillwatch.cli.receive import receive
+    from stillwatch.cli.review import review
     from stillwatch.cli.scan import scan
+    from stillwatch.cli.serve import serve
     from stillwatch.cli.simulate import simulate
 
-    verbs: tuple[Callable[..., None], ...] = (scan, import_, doctor, receive, audit, demo, simulate)
+    verbs: tuple[Callable[..., None], ...] = (
+        scan, explain, review, import_, doctor, bench, receive, serve, audit, appeal, demo, simulate,
+    )  # fmt: skip
     for verb in verbs:
         app.command(verb.__name__.rstrip("_"))(_in_our_words()(verb))
     app.command(cls=ManyValued)(_in_our_words()(compare))
-    for room in (mark, registry, canary):
+    for room in (mark, registry, canary, policy):
         group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
         for verb in room.VERBS:
-            group.command()(_in_our_words()(verb))
+            group.command(verb.__name__.rstrip("_"))(_in_our_words()(verb))
         group.callback()(lambda: None)
         app.add_typer(group, name=room.__name__.rpartition(".")[2], help=room.HELP)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from stillwatch.dossier.findings import Findings
     from stillwatch.dossier.run import OnProgress
+    from stillwatch.keys import RootKey
 
 FOUND = 3
 """Exit status of `--fail-on campaign` when there is one."""
@@ -56,7 +57,9 @@ def scan(
     config: Annotated[Path | None, typer.Option(help=f"Settings file; {SETTINGS_FILE} here, if there is one.")] = None,
     threads: Annotated[int | None, typer.Option(help="Worker threads.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
-    fail_on: Annotated[str | None, typer.Option(help="campaign: exit with 3 when a campaign is found.")] = None,
+    fail_on: Annotated[
+        str | None, typer.Option(help="campaign: exit with 3 when one is found that no review dismissed.")
+    ] = None,
 ) -> None:
     """Scan logs for campaigns: accounts that act as one and harvest answers.
 
@@ -71,6 +74,8 @@ def scan(
         raise SettingsError("--fail-on knows one word", got=repr(fail_on), expected="campaign")
     if engine != "local":
         raise SettingsError("--engine names an engine this version does not have", got=repr(engine), expected="local")
+    from stillwatch.dossier.lineage import dismissed
+
     findings = run_scan(
         logs=with_format(list(logs), format_), accounts=accounts, allowlist=allowlist, out=out,
         since=instant_option("--since", since), until=instant_option("--until", until),
@@ -78,7 +83,7 @@ def scan(
         threads=threads,
     )  # fmt: skip
     report(findings, out, as_json=json_)
-    if fail_on and findings.campaigns.num_rows:
+    if fail_on and findings.campaigns.num_rows > len(dismissed(findings)):
         raise typer.Exit(FOUND)
 
 
@@ -94,8 +99,9 @@ def run_scan(
     key_file: Path | None = None,
     config: Path | None = None,
     threads: int | None = None,
+    remembered: bool = True,
 ) -> Findings:
-    """Scan with a progress bar and write the findings folder."""
+    """Scan with a progress bar and write the findings folder; `remembered` in the registry of lineages."""
     # Imported here so that --help answers at once.
     from stillwatch.allowlist import Allowlist, load_allowlist
     from stillwatch.dossier.folder import check_target, write_findings
@@ -106,8 +112,7 @@ def run_scan(
     from stillwatch.settings import load_settings
 
     check_target(out)
-    here = Path(SETTINGS_FILE)
-    settings = load_settings(config or (here if here.is_file() else None), os.environ, {"scan.threads": threads})
+    settings = load_settings(_settings_file(config), os.environ, {"scan.threads": threads})
     request = ScanRequest(
         logs=logs,
         accounts=accounts,
@@ -116,19 +121,34 @@ def run_scan(
         until=until,
         mapping=mapping or {},
     )
-    limits = settings.scan
+    limits, home, now = settings.scan, state_home(os.environ), datetime.now(UTC)
+    key = RootKey.load(home, key_file=key_file, environ=os.environ)
     with progress() as on_progress:
         findings = scan_logs(
             request,
             settings=settings,
             engine=LocalEngine(threads=limits.threads, memory_mb=limits.memory_mb, n_shards=limits.partitions),
-            key=RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ),
-            now=datetime.now(UTC),
+            key=key,
+            now=now,
             clock=time.perf_counter,
             on_progress=on_progress,
         )
+        if remembered:
+            findings = _remembered(findings, home, key, now)
         write_findings(findings, out)
     return findings
+
+
+def _remembered(findings: Findings, home: Path, key: RootKey, at: datetime) -> Findings:
+    from stillwatch.dossier.lineage import remember
+    from stillwatch.lineages import REGISTRY, Lineages
+
+    return remember(findings, Lineages(home / REGISTRY, key=key), at=at)
+
+
+def _settings_file(config: Path | None) -> Path | None:
+    here = Path(SETTINGS_FILE)
+    return config or (here if here.is_file() else None)
 
 
 def report(findings: Findings, out: Path, *, as_json: bool) -> None:
@@ -153,6 +173,7 @@ def as_plain(findings: Findings, out: Path) -> dict[str, Any]:
         "rejects": findings.run["rejects"],
         "notes": findings.run["notes"],
         "channels": findings.run["channels"],
+        "lineages": findings.run.get("lineages"),
         "out": str(out),
         "report": str(out / REPORT),
     }

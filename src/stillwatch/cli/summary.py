@@ -20,6 +20,7 @@ from rich.text import Text
 from stillwatch.dossier import words
 from stillwatch.dossier.cases import Case, bars_of, cases_of, leads_of
 from stillwatch.dossier.findings import Findings
+from stillwatch.dossier.lineage import ancestry, gone_in_words, is_dismissed, memory_of, reviewed
 from stillwatch.dossier.provenance import Provenance, provenance_of, verdict
 from stillwatch.records import Trait
 from stillwatch.settings import Bars
@@ -28,6 +29,7 @@ MAX_CAMPAIGNS = 10
 MAX_LEADS = 6
 MAX_TRAITS = 4
 MAX_REJECTS = 8
+MAX_GONE = 4
 MAX_WIDTH = 110
 
 POORER = str.maketrans({words.MINUS: "-", words.DASH: "-", "…": "...", "∞": "infinite"})
@@ -53,13 +55,14 @@ def print_summary(console: Console, findings: Findings, *, report: str | Path | 
         )
     if findings.leads.num_rows:
         parts += [Text(), _leads(findings)]
-    parts += [Text(), _scanned(scan)]
+    parts += [Text(), _scanned(scan), *_remembered(findings)]
     if report is not None:
         parts += [Text(), Text.assemble(("Report  ", "bold"), _say(report, cells=2_000), overflow="fold")]
-    _print(console, parts)
+    print_parts(console, parts)
 
 
-def _print(console: Console, parts: list[RenderableType]) -> None:
+def print_parts(console: Console, parts: list[RenderableType]) -> None:
+    """Print, at most `MAX_WIDTH` wide, with plainer characters where the terminal has no others."""
     width = min(console.width, MAX_WIDTH)
     whole = Group(*parts)
     if console.encoding.startswith("utf"):
@@ -102,10 +105,15 @@ def _panel(case: Case, bars: Bars) -> RenderableType:
         grid.add_row("", Text(f"and {words.counted(len(case.traits) - MAX_TRAITS, 'more trait')}", style="dim"))
     if campaign.not_examined:
         grid.add_row("not examined", Text(words.listed(campaign.not_examined, most=6)))
+    if case.lineage is not None:
+        grid.add_row("lineage", _say(ancestry(case.lineage), cells=400))
+        if case.lineage.review is not None:
+            grid.add_row("review", Text(words.plain(reviewed(case.lineage.review)), style="bold"))
+    colour = "dim" if is_dismissed(case.lineage) else "cyan"
     title = Text.assemble(
         (f" Campaign {case.number} ", "bold"), (f"{words.plain(campaign.campaign_id, cells=16)} ", "dim")
     )
-    return Panel(grid, title=title, title_align="left", box=ROUNDED, border_style="cyan", padding=(0, 1))
+    return Panel(grid, title=title, title_align="left", box=ROUNDED, border_style=colour, padding=(0, 1))
 
 
 def _bits(value: float, bar: float) -> Text:
@@ -183,6 +191,20 @@ def _scanned(scan: Provenance) -> RenderableType:
         rows += f", {words.counted(scan.duplicates, 'duplicate')} counted once"
     grid.add_row("Rows", Text(rows))
     return grid
+
+
+def _remembered(findings: Findings) -> list[RenderableType]:
+    memory = memory_of(findings.run)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True, min_width=13)
+    grid.add_column(overflow="fold")
+    if memory.gone:
+        shown = "; ".join(gone_in_words(one) for one in memory.gone[:MAX_GONE])
+        more = f"; {words.count(len(memory.gone) - MAX_GONE)} more in run.json" if len(memory.gone) > MAX_GONE else ""
+        grid.add_row("Gone", _say(f"in the scan before, not in this one: {shown}{more}", cells=800))
+    if memory.problem is not None:
+        grid.add_row("Memory", _say(f"reviews and earlier scans were not looked at: {memory.problem}", cells=800))
+    return [grid] if grid.row_count else []
 
 
 def _aside(says: str) -> Text:

@@ -7,12 +7,13 @@ cell: a tool half of all accounts use meets every network as often as it should.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, triu
 
 from stillwatch.detect.traits import Traits
 
@@ -20,7 +21,15 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-FORMING_FAMILIES = ("identity", "network_client", "content")
+FORMING_FAMILIES = ("identity", "funding", "network_client", "content")
+
+Pairs = Sequence[tuple[str, str]]
+
+MEETINGS: Pairs = tuple(pair for pair in combinations(FORMING_FAMILIES, 2) if pair != ("identity", "funding"))
+"""Families whose hubs may make a cell; a payment instrument and its issuer are one fact."""
+
+TEMPLATES_ONLY: Pairs = (("content", "content"),)
+"""Accounts that share several templates and nothing else: users of one tool, or of one work list."""
 
 FALSE_CELLS = 0.01
 """Share of the cells that may be false (Benjamini & Hochberg); a false cell seats a handful of accounts at most."""
@@ -82,11 +91,11 @@ class Meetings:
         return Cells(self.hubs[0][a[ok]], self.hubs[1][b[ok]], observed[ok], expected[ok], bits[ok])
 
 
-def find_meetings(traits: Traits, *, n_min: int) -> list[Meetings]:
+def find_meetings(traits: Traits, *, n_min: int, pairs: Pairs = MEETINGS) -> list[Meetings]:
     """Count how often the hubs that form groups meet, for each two families.
 
     Between two families paying units are counted, so that one organisation's accounts count once; where payment
-    itself is one of the two, accounts are.
+    itself is one of the two, accounts are. Within one family only templates meet, and none meets itself.
 
     Args:
         n_min: units that must carry a hub.
@@ -94,12 +103,13 @@ def find_meetings(traits: Traits, *, n_min: int) -> list[Meetings]:
     Cost: linear in account-hub edges times the hubs one account carries (bounded by `HUBS_PER_ACCOUNT`).
     """
     found = []
-    for families in combinations(FORMING_FAMILIES, 2):
+    for families in pairs:
         who = traits.incidence(families[0])
-        enough = traits.forming & (who.carriers.sum(axis=1) >= n_min)
+        inner = families[0] == families[1]
+        enough = traits.forming & (who.carriers.sum(axis=1) >= n_min) & (traits.template if inner else True)
         left, right = (np.flatnonzero(enough & traits.of_family(family)) for family in families)
         a, b = who.carried[:, left], who.carried[:, right]
-        met = (a.T @ b).tocoo()
+        met = (triu(a.T @ b, 1) if inner else a.T @ b).tocoo()
         by_cohort = (who.carriers[left].T, who.carriers[right].T)
         observed = met.data.astype(np.int64)
         found.append(Meetings((left, right), (a, b), who.cohort, by_cohort, (met.row, met.col), observed))

@@ -6,6 +6,7 @@ formed on one half is tested by `evidence` on the other; what formed on all is w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,18 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from sknetwork.clustering import Louvain
 
-from stillwatch.detect.cells import FORMING_FAMILIES, Cells, Meetings, find_cells, find_meetings, surplus_bits
+from stillwatch.detect.cells import (
+    FORMING_FAMILIES,
+    MEETINGS,
+    TEMPLATES_ONLY,
+    Cells,
+    Meetings,
+    Pairs,
+    find_cells,
+    find_meetings,
+    stands_out,
+    surplus_bits,
+)
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import N_HALVES, Traits
 
@@ -23,21 +35,23 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-FORMING_ROUNDS = 2
-"""Times the cells are looked for again without the groups already found, so that what a group made popular is
-judged on everybody else."""
-
 MOST_GROUPS = 8
 """Groups grown per round, the strongest first; a bound on the work, far above any campaign count on record."""
 
 SMALLEST_MEETING = 4
 """Fewest carriers that make a meeting; two or three accounts share most things by chance or kinship."""
 
-OWN_BITS = 4.0
-"""Surplus bits of a hub a group made its own: one false hub in 16 groups, and each is weighed by its rate."""
+LEANING = 2.0
+"""Times the expected carriers from which a hub leans towards a group."""
 
 HALF = 0.5
 """Pseudo-count of the rates of hubs (Krichevsky & Trofimov 1981)."""
+
+DOSES = (0.1, 0.25, 0.5, 0.75, 1.0)
+"""Where doses are told apart: the share of an account's exchanges that show what its group shares."""
+
+COUNTS = (2, 3, 5, 9, 17)
+"""Where the number of hubs that an account shares with its group is told apart."""
 
 TINY = 2.0**-20
 """Floor of a membership e-value: no single family can rule an account out for good."""
@@ -59,12 +73,14 @@ class Candidate:
     Attributes:
         members: account positions, ascending, membership >= 0.5. membership: (accounts,) probability of belonging.
         halves: the group as formed on each half of the hubs alone; None where that half did not show it.
+        templates_only: whether it formed on templates alone, which anybody may send.
     """
 
     members: Ints
     membership: Floats
     bits: Floats
     halves: tuple[Ints | None, ...]
+    templates_only: bool = False
 
 
 def find_candidates(population: Population, traits: Traits, *, n_min: int, threads: int = 1) -> list[Candidate]:
@@ -79,16 +95,16 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int, threa
     everything, parts = traits.forming, [traits.forming & traits.half(number) for number in range(N_HALVES)]
     form = partial(form_groups, population, traits, meetings, n_min=n_min)
     with ThreadPoolExecutor(threads) as pool:
-        whole = pool.submit(form, within=everything, rounds=FORMING_ROUNDS)
-        halves = list(pool.map(lambda within: form(within=within, rounds=1), parts))
+        whole = pool.submit(form, within=everything, rounds=(MEETINGS, MEETINGS, TEMPLATES_ONLY))
+        halves = list(pool.map(lambda within: form(within=within, rounds=(MEETINGS, TEMPLATES_ONLY)), parts))
     candidates = []
-    for seed in whole.result():
+    for seed, templates_only in whole.result():
         bits = membership_bits(traits, seed, within=traits.forming & ~explained_away(traits, seed))
         membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
         members = np.flatnonzero(membership >= 0.5)
         if len(members) >= n_min:
-            matched = tuple(_best_match(members, half) for half in halves)
-            candidates.append(Candidate(members, membership, bits, matched))
+            matched = tuple(_best_match(members, [group for group, _ in half]) for half in halves)
+            candidates.append(Candidate(members, membership, bits, matched, templates_only))
     return _distinct(candidates)
 
 
@@ -99,34 +115,37 @@ def form_groups(
     *,
     within: Mask,
     n_min: int,
-    rounds: int,
-) -> list[Ints]:
+    rounds: Sequence[Pairs],
+) -> list[tuple[Ints, bool]]:
     """Group accounts that share surprising cells of the hubs `within`, then peel and look again.
 
-    Accounts of one paying unit make no group: their operator is in plain sight.
+    Accounts of one paying unit make no group: their operator is in plain sight. With each group comes whether it
+    formed on templates alone.
+
+    Args:
+        meetings: those of the first round, of all the traits. rounds: the families that meet in each.
     """
-    groups: list[Ints] = []
+    groups: list[tuple[Ints, bool]] = []
     gone = np.zeros(len(population), bool)
     rest = traits
-    for turn in range(rounds):
+    for turn, pairs in enumerate(rounds):
         if turn:
-            rest = traits.without(population, gone)
-            meetings = find_meetings(rest, n_min=SMALLEST_MEETING)
+            rest = traits.without(population, gone) if gone.any() else traits
+            meetings = find_meetings(rest, n_min=SMALLEST_MEETING, pairs=pairs)
         found = _communities(rest, find_cells(meetings, within=within, n_min=SMALLEST_MEETING), n_min)
         found = [seed for seed in found if len(np.unique(population.unit[seed])) > 1][:MOST_GROUPS]
         found = [group for group in (_propagate(rest, seed, within) for seed in found) if len(group) >= n_min]
-        if not found:
-            break
-        groups += found
-        gone[np.concatenate(found)] = True
-    return sorted(groups, key=lambda group: (-len(group), int(group[0])))
+        if found:
+            groups += [(group, pairs is TEMPLATES_ONLY) for group in found]
+            gone[np.concatenate(found)] = True
+    return sorted(groups, key=lambda found: (-len(found[0]), int(found[0][0])))
 
 
 def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
     """The hubs a group made its own: carried by more of its units than its share of the cohorts predicts.
 
     Identity hubs are counted by account, the others by paying unit. A hub needs `SMALLEST_MEETING` carriers and
-    `OWN_BITS` beyond the logarithm of the hubs looked at.
+    a surplus that stands out among all the hubs looked at.
     """
     result = np.zeros(len(traits), bool)
     for family in FORMING_FAMILIES:
@@ -135,7 +154,22 @@ def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
         observed = who.observed(group)
         met = np.flatnonzero(hubs & (observed >= SMALLEST_MEETING))
         bits = surplus_bits(observed[met], who.expected(group, met))
-        result[met[bits >= np.log2(hubs.sum() + 1) + OWN_BITS]] = True
+        result[met[stands_out(bits, int(hubs.sum()))]] = True
+    return result
+
+
+def leaning_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
+    """The hubs that lean towards a group: `LEANING` times as many of its units carry them as its share predicts.
+
+    One such hub says nothing; an account that carries a dozen, as all who come through one pool of exits do, does.
+    """
+    result = np.zeros(len(traits), bool)
+    for family in FORMING_FAMILIES:
+        hubs = within & traits.of_family(family)
+        who = traits.incidence(family)
+        observed = who.observed(group)
+        met = np.flatnonzero(hubs & (observed >= 2))
+        result[met[observed[met] >= LEANING * who.expected(group, met)]] = True
     return result
 
 
@@ -143,27 +177,35 @@ def explained_away(traits: Traits, group: Ints) -> Mask:
     """Templates of the group that a third or more of their users outside it use too, if it has others.
 
     A public judge prompt that a campaign also sends says nothing about those who send it; where a group has no
-    template of its own, nothing is explained away.
+    template of its own, nothing is explained away. How many of the group use one is told by its core, the half of it
+    that fits best: users of a public template who got in for that alone must not vouch for it.
     """
     content = enriched_hubs(traits, group, within=traits.of_family("content") & traits.forming)
+    bits = membership_bits(traits, group, within=traits.forming)[group]
+    core = group[bits >= np.median(bits)]
     carriers = traits.by_account.carriers.sum(axis=1)
-    public = content & (3 * traits.by_account.observed(group) < 2 * carriers)
+    ours = traits.by_account.observed(core) * (len(group) / len(core))
+    public = content & (3 * np.minimum(ours, traits.by_account.observed(group)) < 2 * carriers)
     return public if (content & ~public).any() else np.zeros(len(traits), bool)
 
 
 def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = True) -> Floats:
     """log2 odds that an account belongs to a group, from the hubs it shares with it.
 
-    Per family an e-value with a published alternative: a member carries one of the hubs the group made its own, hub h
-    with weight w_h (its share of the members' edges), or, as often as members do, none of them. An outsider carries
-    each as often as outsiders do, so the e-value is c sum w_h [carries h] / p_h + (1 - c) [carries none] / p_none.
-    Families multiply, each given the one before: among accounts that meet the group at its networks, a template is as
-    rare as it is among outsiders there, not among everybody. The prior is the group's share of the population. An
-    account is left out of the rates it is compared with.
+    Per family an e-value with a published alternative: a member carries one of the hubs that lean towards the group,
+    hub h with weight w_h (its share of the members' edges), or, as often as members do, none of them. An outsider
+    carries each as often as outsiders do, so the e-value is c sum w_h [carries h] / p_h + (1 - c) [carries none] /
+    p_none; among carriers it is multiplied by how much likelier its number of hubs, and its share of exchanges that
+    show one, are in members. Families multiply, each given the one before: among accounts that meet the group at its
+    networks, a template is as rare as it is among outsiders there, not among everybody. The prior is the group's share
+    of the population. An account is left out, with all of its paying unit, of the rates it is compared with.
+
+    A payment instrument and its issuer are one fact, so who carries a card of the group is not also asked for its
+    issuer; and a card vouches for an account only where others on it belong for what else they show.
 
     Args:
-        joint: take each family given the one before; False while a group grows, when the members it has not reached
-            yet would be taken for outsiders who show everything members show.
+        joint: take each family given the one before and every hub that leans; False while a group grows, when only
+            hubs it made its own count, and the members it has not reached yet are no outsiders to learn from.
 
     Returns:
         (accounts,) bits; cost linear in edges.
@@ -171,23 +213,35 @@ def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = 
     n, size = traits.share.shape[0], len(group)
     inside = np.zeros(n, bool)
     inside[group] = True
-    own = enriched_hubs(traits, group, within=within)
+    own = (leaning_hubs if joint else enriched_hubs)(traits, group, within=within)
     total = np.full(n, np.log2((size + 0.5) / (n - size + 0.5)))
     met = np.zeros(n, bool)
-    for family in FORMING_FAMILIES:
+    cards = np.flatnonzero(own & traits.of_family("identity"))
+    carded = np.zeros(n, bool)
+    carded[traits.by_account.edges(cards)[0]] = True
+    for family in FORMING_FAMILIES[1:]:
         hubs = np.flatnonzero(own & traits.of_family(family))
         if len(hubs):
             row, column = traits.by_account.edges(hubs)
-            total += _carrier_bits(row, column, len(hubs), inside, met)
+            dose = np.asarray(traits.share[:, hubs].sum(axis=1)).ravel() if family != "funding" else None
+            bits = _carrier_bits(row, column, len(hubs), inside, met, unit=traits.by_unit.unit, dose=dose)
+            total += np.where(carded, 0.0, bits) if family == "funding" else bits
             if joint:
                 met[row] = True
+    if len(cards):
+        row, column = traits.by_account.edges(cards)
+        vouching = inside & (total > 0) if joint else inside
+        total += _carrier_bits(row, column, len(cards), vouching, np.zeros(n, bool), unit=np.arange(n))
     return total
 
 
-def _carrier_bits(row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask) -> Floats:
-    """One family's e-value of every account in bits, from the edges (account, hub) of the hubs a group made its own.
+def _carrier_bits(
+    row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask, *, unit: Ints, dose: Floats | None = None
+) -> Floats:
+    """One family's e-value of every account in bits, from the edges (account, hub) of the hubs that lean to a group.
 
-    Outsiders' rates are taken apart for accounts that `met` the group.
+    Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
+    accounts of one payer would vouch for one another.
     """
     at, place = np.unique(row, return_inverse=True)
     member, own = inside[row], inside[at]
@@ -195,7 +249,9 @@ def _carrier_bits(row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask)
     n_out, some_in = len(inside) - n_in, int(np.count_nonzero(own))
     some_out = len(at) - some_in
     edges_in = np.bincount(column[member], minlength=n_hubs)
-    weight = (edges_in[column] - member) / np.maximum(edges_in.sum() - member, 1)
+    kin_edges = _of_own_unit(unit[row] * n_hubs + column, member)
+    unit_edges = _of_own_unit(unit[row], member)
+    weight = (edges_in[column] - kin_edges) / np.maximum(edges_in.sum() - unit_edges, 1)
     edges_out = np.bincount(column[~member], minlength=n_hubs)
     rate_out = (edges_out[column] - ~member + HALF) / (n_out - ~member + 1)
     n_met = int(np.count_nonzero(met & ~inside))
@@ -210,7 +266,25 @@ def _carrier_bits(row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask)
     bits: Floats = np.full(len(inside), np.log2(none_out + TINY))
     bits[inside] = np.log2(none_in + TINY)
     bits[at] = np.log2(cover * carried + TINY)
+    if dose is not None:
+        bits[at] += _level_bits(np.searchsorted(DOSES, dose[at], side="right"), len(DOSES) + 1, own)
+        n_carried = np.bincount(place)
+        bits[at] += _level_bits(np.searchsorted(COUNTS, n_carried, side="right"), len(COUNTS) + 1, own)
     return bits
+
+
+def _level_bits(level: Ints, n_levels: int, member: Mask) -> Floats:
+    """log2 of how much likelier a level is in members than in others, each account left out of its own rate."""
+    inside, outside = (np.bincount(level[who], minlength=n_levels)[level] for who in (member, ~member))
+    rate_in = (inside - member + 1.0) / (member.sum() - member + n_levels)
+    rate_out = (outside - ~member + 1.0) / ((~member).sum() - ~member + n_levels)
+    return np.asarray(np.log2(rate_in / rate_out))
+
+
+def _of_own_unit(key: Ints, member: Mask) -> Ints:
+    """For each edge, how many edges of members have its key."""
+    _, at = np.unique(key, return_inverse=True)
+    return np.bincount(at, member)[at].astype(np.int64)
 
 
 def _lacking(some: int, n: int) -> float:
@@ -234,7 +308,7 @@ def _propagate(traits: Traits, group: Ints, within: Mask) -> Ints:
 
 
 def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
-    """Accounts seated in the same community of cells, the strongest community first.
+    """Accounts seated in the same community of cells, the one with most bits an account first.
 
     Hubs are joined by the bits of the cells they make and parted by modularity (Louvain; Blondel et al. 2008), so that
     a network or a phrase which two groups share does not make them one. An account belongs where its cells weigh most.
@@ -258,7 +332,8 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
     heaviest = np.lexsort((weight.col, -weight.data, weight.row))
     label = weight.col[heaviest][np.r_[True, np.diff(weight.row[heaviest]) > 0]].astype(np.int64)
     strength = np.bincount(community[a[inner]], cells.bits[inner])
-    order = np.lexsort((seated, label, -strength[label]))
+    each = strength / np.maximum(np.bincount(label, minlength=len(strength)), 1)
+    order = np.lexsort((seated, label, -each[label]))
     edges = np.flatnonzero(np.diff(label[order])) + 1
     return [np.sort(seated[part]) for part in np.split(order, edges) if len(part) >= n_min]
 

@@ -45,6 +45,7 @@ class Population:
         script: main writing system of the prompts, as in `kernels.writing.SCRIPTS`.
         with_system: whether most exchanges bear a system prompt, the mark of a product rather than a person.
         peer: accounts that share script, volume and `with_system`: those a content score is ranked among.
+        country: dense country of the account, -1 where unknown; only ever used to compare within one.
         cohort: accounts that share script, country and `with_system`; nulls are taken within it, never across it.
     """
 
@@ -58,6 +59,7 @@ class Population:
     script: Ints
     with_system: npt.NDArray[np.bool_]
     peer: Ints
+    country: Ints
     cohort: Ints
 
     def __len__(self) -> int:
@@ -105,7 +107,8 @@ def build_population(profiles: pa.Table, accounts: pa.Table | None) -> Populatio
         script=script,
         with_system=with_system,
         peer=_peers(profiles.column("n_exchanges").to_numpy(), script, with_system),
-        cohort=_cohorts(listed, script, with_system),
+        country=_countries(listed),
+        cohort=_cohorts(_countries(listed), script, with_system),
     )
 
 
@@ -165,12 +168,18 @@ def _main_script(offsets: Ints, script: Keys) -> Ints:
     return np.asarray(counts.argmax(axis=1), np.int64)
 
 
-def _cohorts(accounts: pa.Table, script: Ints, with_system: npt.NDArray[np.bool_]) -> Ints:
+def _countries(accounts: pa.Table) -> Ints:
+    if "country" not in accounts.column_names:
+        return np.full(accounts.num_rows, -1)
+    codes = accounts.column("country").combine_chunks().dictionary_encode().indices.fill_null(-1)
+    return np.asarray(codes.to_numpy(), np.int64)
+
+
+def _cohorts(country: Ints, script: Ints, with_system: npt.NDArray[np.bool_]) -> Ints:
     habit = script * 2 + with_system
     levels = [-(habit + 1000), -(with_system.astype(np.int64) + 2)]
-    if "country" in accounts.column_names:
-        country = accounts.column("country").combine_chunks().dictionary_encode().indices.fill_null(-1)
-        levels.insert(0, habit * 1_000_000 + country.to_numpy().astype(np.int64) + 1)
+    if (country >= 0).any():
+        levels.insert(0, habit * 1_000_000 + country + 1)
     return dense(with_fallback(levels, SMALLEST_COHORT))
 
 

@@ -22,7 +22,7 @@ from stillwatch.kernels.ordering import order_by
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-SMALLEST_SHARE = 0.02
+SMALLEST_SHARE = 0.0
 """An account carries a hub when it shows in at least this share of its sampled exchanges, so a chance visit does not
 count; for accounts of 50 sampled exchanges or fewer, one exchange is enough."""
 
@@ -52,6 +52,7 @@ KINDS = (
     Kind("payment", "identity", "provider", True, "payment_fingerprint"),
     Kind("phone", "identity", "provider", True, "phone_hash"),
     Kind("email", "identity", "provider", True, "email_hash"),
+    Kind("issuer", "funding", "provider", True, "payment_bin"),
     Kind("network", "network_client", "client", True, "ip"),
     Kind("client", "network_client", "client", False, "user_agent"),
     Kind("system", "content", "client", True, "system_prompt"),
@@ -61,7 +62,7 @@ KINDS = (
 )
 """Every kind of trait; `column` names the canonical column without which the kind is not examined."""
 
-FAMILIES = ("identity", "network_client", "content", "time")
+FAMILIES = ("identity", "funding", "network_client", "content", "time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,10 @@ class Traits:
         kind: (h,) index into `KINDS`. key: (h,) keyed hash. coins: (h, SPLITS) 0 or 1, keyed.
         share: (accounts, h) sparse; the share of an account's sampled exchanges that show the hub, 1 for identity.
         alone: (accounts, kinds) hubs of each kind that nobody else carries; they count in an account's activity.
-        by_account, by_unit: who carries what, counted by account and by paying unit.
+        template: (h,) whether what it opens, closes or instructs differs from exchange to exchange: a frame that is
+            filled anew each time, and not one question that many ask. Only content is.
+        by_account, by_unit, by_country: who carries what, counted by account, by paying unit, and by paying unit with
+            countries for cohorts however small.
     """
 
     kind: Ints
@@ -80,8 +84,10 @@ class Traits:
     coins: Ints
     share: csr_matrix
     alone: Ints
+    template: Mask
     by_account: Incidence
     by_unit: Incidence
+    by_country: Incidence
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -95,16 +101,19 @@ class Traits:
         return np.asarray(self.coins[:, number // 2] == number % 2)
 
     def incidence(self, family: str) -> Incidence:
-        """How a family is counted: identity by account, since it is what makes paying units; the rest by unit."""
-        return self.by_account if family == "identity" else self.by_unit
+        """How a family is counted: identity by account, since it is what makes paying units; the rest by unit.
+
+        Issuers are compared within one country only, or they would stand for it.
+        """
+        return {"identity": self.by_account, "funding": self.by_country}.get(family, self.by_unit)
 
     def without(self, population: Population, gone: Mask) -> Traits:
         """The same hubs, with nobody of `gone` carrying any."""
         share = self.share.copy()
         share.data[np.repeat(gone, np.diff(share.indptr))] = 0.0
         share.eliminate_zeros()
-        by_account, by_unit = _both_ways(population, share, self.alone, self.kind)
-        return replace(self, share=share, by_account=by_account, by_unit=by_unit)
+        by_account, by_unit, by_country = _every_way(population, share, self.alone, self.kind)
+        return replace(self, share=share, by_account=by_account, by_unit=by_unit, by_country=by_country)
 
     @property
     def forming(self) -> Mask:
@@ -142,20 +151,46 @@ def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Tr
     )
     tossed = combine([keys, kinds.astype(np.uint64)], key)
     coins = ((tossed[:, None] >> np.arange(SPLITS, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
-    by_account, by_unit = _both_ways(population, matrix, alone, kinds)
-    return Traits(kinds, keys, coins, matrix, alone, by_account, by_unit)
+    template = np.concatenate([_filled_anew(population, kind, found) for kind, found in zip(KINDS, hubs, strict=True)])
+    return Traits(kinds, keys, coins, matrix, alone, template, *_every_way(population, matrix, alone, kinds))
 
 
-def _both_ways(population: Population, share: csr_matrix, alone: Ints, kind: Ints) -> tuple[Incidence, Incidence]:
-    """Who carries what, counted by account and by paying unit."""
-    by_account, by_unit = (
-        build_incidence(share, alone, kind, unit=unit, cohort=population.cohort)
-        for unit in (np.arange(len(population)), population.unit)
+def _every_way(
+    population: Population, share: csr_matrix, alone: Ints, kind: Ints
+) -> tuple[Incidence, Incidence, Incidence]:
+    """Who carries what, counted by account, by paying unit, and by paying unit within countries."""
+    ways = (
+        (np.arange(len(population)), population.cohort),
+        (population.unit, population.cohort),
+        (population.unit, population.country),
     )
-    return by_account, by_unit
+    by_account, by_unit, by_country = (build_incidence(share, alone, kind, unit=unit, cohort=way) for unit, way in ways)
+    return by_account, by_unit, by_country
 
 
-_FROM_ACCOUNTS = ("payment", "phone", "email", "sign_up")
+PAYLOAD = {"system": "head", "head": "tail", "tail": "head"}
+"""What is filled in where an exchange shows a hub of a kind, as far as the facts tell."""
+
+FILLED_ANEW = 0.5
+"""Share of a hub's sampled exchanges with payloads of their own from which it is a template."""
+
+
+def _filled_anew(population: Population, kind: Kind, hubs: npt.NDArray[np.uint64]) -> Mask:
+    """Which hubs of one kind have payloads that differ, (hubs,)."""
+    if kind.name not in PAYLOAD or not len(hubs):
+        return np.zeros(len(hubs), bool)
+    value, payload = population.sample[kind.name], population.sample[PAYLOAD[kind.name]]
+    at = np.minimum(np.searchsorted(hubs, value), len(hubs) - 1)
+    shown = np.flatnonzero(hubs[at] == value)
+    at, payload = at[shown], payload[shown]
+    order = order_by(at, payload)
+    at, payload = at[order], payload[order]
+    new = np.r_[True, (at[1:] != at[:-1]) | (payload[1:] != payload[:-1])][: len(at)]
+    n_rows, n_payloads = np.bincount(at, minlength=len(hubs)), np.bincount(at, new, minlength=len(hubs))
+    return np.asarray(n_payloads >= FILLED_ANEW * np.maximum(n_rows, 1))
+
+
+_FROM_ACCOUNTS = ("payment", "phone", "email", "issuer", "sign_up")
 
 _Edges = tuple[Ints, npt.NDArray[np.uint64], npt.NDArray[np.float64]]
 
@@ -196,6 +231,8 @@ def _account_edges(population: Population, kind: Kind, key: HashKey) -> _Edges:
         hashed = np.where(hour >= 0, hour + 1, 0).astype(np.uint64)
     else:
         hashed = hash_strings(values, key)
+    if kind.name == "issuer":
+        hashed = np.where(population.country >= 0, hashed, np.uint64(0))
     known = np.flatnonzero(hashed)
     return known, hashed[known], np.ones(len(known))
 

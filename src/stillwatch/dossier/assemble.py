@@ -20,7 +20,17 @@ from stillwatch.dossier.activity import Activity
 from stillwatch.evidence.judge import Weighed, detail_json, q_values, shortfalls, verdict
 from stillwatch.evidence.signal import Finding
 from stillwatch.kernels.hashing import key_text
-from stillwatch.records import CAMPAIGNS, EVIDENCE, EVIDENCE_ROWS, EXPLANATIONS, LEADS, MEMBERS, TRAITS, instant
+from stillwatch.records import (
+    CAMPAIGNS,
+    EVIDENCE,
+    EVIDENCE_ROWS,
+    EXPLANATIONS,
+    LEADS,
+    MEMBER_TRAITS,
+    MEMBERS,
+    TRAITS,
+    instant,
+)  # fmt: skip
 from stillwatch.settings import Settings
 
 Ints = npt.NDArray[np.int64]
@@ -31,7 +41,7 @@ ROWS_PER_EVIDENCE = 50
 Q_BITS = 10.0
 """What a q value's shortfall is a share of: the bits of a q value of about 0.001."""
 
-TRAITS_PER_GROUP = 200
+TRAITS_PER_GROUP, TRAITS_PER_MEMBER = 200, 12
 PICTURED_ACCOUNTS, PICTURED_TRAITS = 60, 30
 
 
@@ -48,7 +58,9 @@ class Ruled:
 
 
 def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
-    """Judge every weighed group, campaigns first, then by size; what misses both questions is not even a lead.
+    """Judge every weighed group, campaigns first, then by size.
+
+    What misses both questions is not even a lead, nor is what an innocent explanation accounts for to the last bit.
 
     A core of fewer accounts than `n_min_accounts` is a lead whatever its bits: there is nobody to name.
     """
@@ -64,7 +76,8 @@ def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
             said = "lead" if said == "campaign" else said
         if len(population) < settings.scan.n_min_population:
             missed |= {"population": float(settings.scan.n_min_population - len(population))}
-        if said == "lead" and {"operator_bits", "harvest_bits"} <= set(missed):
+        unanswered = {"operator_bits", "harvest_bits"} <= set(missed)
+        if said == "lead" and (unanswered or one.best_innocent.bits <= 0):
             continue
         ids = "\n".join(population.account_ids[i] for i in named)
         campaign_id = "c" + hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()[:15]
@@ -87,6 +100,7 @@ def assemble(ruled: Sequence[Ruled], *, settings: Settings, not_examined: Sequen
             EVIDENCE_ROWS, (row for one, finding in evidence for row in _row_samples(one, finding, fingerprint))
         ),
         "traits": _table(TRAITS, (row for one in ruled for row in _trait_rows(one))),
+        "member_traits": _member_traits(campaigns),
         "explanations": _table(EXPLANATIONS, (row for one in ruled for row in _explanation_rows(one))),
     }
 
@@ -239,6 +253,31 @@ def _trait_rows(one: Ruled) -> Iterable[dict[str, Any]]:
             "n_outside": int(n_all - n_inside),
             "expected": _bits(float(predicted)),
         }
+
+
+def _member_traits(campaigns: Sequence[Ruled]) -> pa.Table:
+    """Of the traits each campaign made its own, those that each member carries, the most shown first."""
+    parts = []
+    for one in campaigns:
+        traits, account_ids = one.weighed.subject.traits, one.weighed.subject.population.account_ids
+        hubs, _, _ = _own_hubs(one)
+        carried = traits.share[one.core][:, hubs].tocoo()
+        order = np.lexsort((carried.col, -carried.data, carried.row))
+        member, at, share = carried.row[order], carried.col[order], carried.data[order]
+        first = np.searchsorted(member, member)
+        kept = np.arange(len(member)) - first < TRAITS_PER_MEMBER
+        member, hub, share = member[kept], hubs[at[kept]], share[kept]
+        names = [key_text(int(key)) for key in traits.key[hubs]]
+        parts.append(
+            {
+                "campaign_id": [one.campaign_id] * len(member),
+                "account_id": [account_ids[i] for i in one.core[member]],
+                "trait_key": [names[i] for i in at[kept]],
+                "kind": [KINDS[kind].name for kind in traits.kind[hub]],
+                "share": np.round(share.astype(np.float64), 6),
+            }
+        )
+    return pa.concat_tables([MEMBER_TRAITS.empty_table(), *(pa.table(part, MEMBER_TRAITS) for part in parts)])
 
 
 def _explanation_rows(one: Ruled) -> Iterable[dict[str, Any]]:

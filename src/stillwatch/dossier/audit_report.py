@@ -40,8 +40,12 @@ CHECKS = {
     "identity": "answers that say who wrote them",
     "written": "text written by models",
     "canary": "canaries",
+    "marks": "marks in the answers",
 }
 MAX_FILES = 200
+_NO_SHARE = ("canary", "marks")
+"""Checks whose effect is no share of the rows."""
+
 _WIDTH, _LEFT, _RIGHT, _ROW = 860, 250, 120, 34
 
 
@@ -79,7 +83,7 @@ def headline(n_findings: int, n_leads: int) -> str:
 
 def share_picture(findings: Sequence[Finding]) -> Markup | None:
     """Shares with their intervals, on one square-root axis, so that half a percent is seen beside fifty."""
-    shown = [(_label(one), one) for one in findings if one.evidence is not None and one.check != "canary"]
+    shown = [(_label(one), one) for one in findings if one.evidence is not None and one.check not in _NO_SHARE]
     if not shown:
         return None
     top = max(0.01, *(min(1.0, one.evidence.hi) for _, one in shown if one.evidence))

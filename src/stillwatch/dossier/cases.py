@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 
 from stillwatch.dossier.activity import Activity
 from stillwatch.dossier.findings import Findings
+from stillwatch.dossier.lineage import memory_of
 from stillwatch.kernels.evalues import mean_e_log2
+from stillwatch.lineages import Lineage
 from stillwatch.records import Campaign, Evidence, Trait
 from stillwatch.settings import Bars
 
@@ -62,6 +64,7 @@ class Case:
     traits: list[Trait]
     explanations: list[dict[str, Any]]
     activity: Activity | None
+    lineage: Lineage | None
 
 
 def bars_of(run: Mapping[str, Any]) -> Bars:
@@ -76,11 +79,14 @@ def bars_of(run: Mapping[str, Any]) -> Bars:
 
 def campaigns_of(findings: Findings) -> list[Campaign]:
     """Every campaign, the one with most exchanges first."""
-    rows = [
-        Campaign.from_row(row | {"capabilities": dict(row["capabilities"] or ())})
-        for row in findings.campaigns.to_pylist()
-    ]
+    rows = [campaign_of(row) for row in findings.campaigns.to_pylist()]
     return sorted(rows, key=lambda row: (-(row.n_exchanges or 0), row.campaign_id))
+
+
+def campaign_of(row: Mapping[str, Any]) -> Campaign:
+    """A row of `campaigns` or `leads` as the noun."""
+    lists = {"capabilities": dict(row["capabilities"] or ()), "not_examined": list(row["not_examined"] or ())}
+    return Campaign.from_row({**row, **lists})
 
 
 def leads_of(findings: Findings) -> list[dict[str, Any]]:
@@ -92,18 +98,19 @@ def cases_of(findings: Findings, *, n_cases: int, n_members: int) -> list[Case]:
     """The first `n_cases` campaigns, each with its first `n_members` members; cost is cases times table rows."""
     bars = bars_of(findings.run)
     return [
-        _case(findings, campaign, number=number, bars=bars, n_members=n_members)
+        case_of(findings, campaign, number=number, bars=bars, n_members=n_members)
         for number, campaign in enumerate(campaigns_of(findings)[:n_cases], start=1)
     ]
 
 
-def _case(findings: Findings, campaign: Campaign, *, number: int, bars: Bars, n_members: int) -> Case:
+def case_of(findings: Findings, campaign: Campaign, *, number: int, bars: Bars, n_members: int) -> Case:
+    """All that speaks for and against one group, a campaign or a lead, with its first `n_members` members."""
     key = campaign.campaign_id
     members = _where(findings.members, "campaign_id", key)
     order = [("membership", "descending"), ("bits", "descending"), ("account_id", "ascending")]
     evidence = [Evidence.from_row(row) for row in _where(findings.evidence, "subject_id", key).to_pylist()]
     evidence.sort(
-        key=lambda row: (_question(row) == "harvest", row.family, -(row.e_log2 or 0.0), row.signal, row.evidence_id)
+        key=lambda row: (question_of(row) == "harvest", row.family, -(row.e_log2 or 0.0), row.signal, row.evidence_id)
     )
     traits = [Trait.from_row(row) for row in _where(findings.traits, "campaign_id", key).to_pylist()]
     traits.sort(key=lambda row: (row.expected - row.n_inside, row.kind, row.trait_key))
@@ -120,12 +127,13 @@ def _case(findings: Findings, campaign: Campaign, *, number: int, bars: Bars, n_
         traits=traits,
         explanations=explanations,
         activity=findings.activity.get(key),
+        lineage=memory_of(findings.run).campaigns.get(key),
     )
 
 
 def _questions(campaign: Campaign, evidence: list[Evidence], bars: Bars) -> tuple[Question, ...]:
-    operator = _steps([row for row in evidence if _question(row) == "operator"])
-    harvest = _steps([row for row in evidence if _question(row) == "harvest"])
+    operator = _steps([row for row in evidence if question_of(row) == "operator"])
+    harvest = _steps([row for row in evidence if question_of(row) == "harvest"])
     margin = campaign.innocent_margin_bits
     return (
         Question("One operator?", operator, campaign.operator_bits, bars.operator_bits_min),
@@ -145,7 +153,8 @@ def _steps(evidence: list[Evidence]) -> tuple[Step, ...]:
     return tuple(sorted(steps, key=lambda step: (-step.bits, step.label)))
 
 
-def _question(evidence: Evidence) -> str:
+def question_of(evidence: Evidence) -> str:
+    """Which question a piece of evidence answers: `operator` or `harvest`."""
     try:
         named = json.loads(evidence.detail or "{}")
     except (ValueError, RecursionError):

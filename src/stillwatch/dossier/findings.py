@@ -15,7 +15,7 @@ from stillwatch.records import FINDINGS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What one scan found: the seven tables of `records.FINDINGS`, run.json, and what each campaign did.
+    """What one scan found: the eight tables of `records.FINDINGS`, run.json, and what each campaign did.
 
     `run` is read leniently, since it comes from a file; what it lacks is shown as not known:
 
@@ -40,6 +40,7 @@ class Findings:
     evidence: pa.Table
     evidence_rows: pa.Table
     traits: pa.Table
+    member_traits: pa.Table
     explanations: pa.Table
     run: Mapping[str, Any]
     activity: Mapping[str, Activity] = field(default_factory=dict)

@@ -7,9 +7,11 @@ lies in it.
 from __future__ import annotations
 
 import json
+import stat
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillwatch.dossier.findings import Findings
@@ -20,6 +22,9 @@ from stillwatch.records import FINDINGS, SCHEMA_VERSION
 
 RUN = "run.json"
 REPORT = "report.html"
+
+NULLABLE = {"p_log10", "e_log2", "capabilities", "not_examined", "would_change", "best_innocent", "failed_bar"}
+"""Columns of findings in which a value may be missing."""
 
 
 def check_target(folder: Path) -> None:
@@ -70,7 +75,7 @@ def read_findings(folder: Path) -> Findings:
         FindingsError: the folder is absent, unfinished, damaged or from another version.
     """
     try:
-        run = json.loads((folder / RUN).read_text("utf-8"))
+        run = json.loads(_plain_file(folder / RUN).read_text("utf-8"))
         if not (isinstance(run, dict) and run.get("complete")):
             raise FindingsError(f"{folder} is unfinished", do="Scan again.")
         if run.get("schema_version") != SCHEMA_VERSION:
@@ -78,12 +83,42 @@ def read_findings(folder: Path) -> Findings:
                 f"{folder} is from another version",
                 got=str(run.get("schema_version")), expected=str(SCHEMA_VERSION), do="Scan again.",
             )  # fmt: skip
-        tables = {stem: pq.read_table(folder / f"{stem}.parquet") for stem in FINDINGS}
-    except (OSError, ValueError) as error:
+        tables = {stem: _read_table(folder, stem) for stem in FINDINGS}
+    except (OSError, ValueError, RecursionError, OverflowError, pa.ArrowException) as error:
         raise FindingsError(
             f"{folder} is not a findings folder", got=str(error)[:200], do="Name one, or scan again."
         ) from error
     return Findings(run=run, **tables)
+
+
+def _read_table(folder: Path, stem: str) -> pa.Table:
+    """One table, of the types of its schema and whole: what a reader may rely on whoever had the folder before."""
+    schema, path = FINDINGS[stem], _plain_file(folder / f"{stem}.parquet")
+    table = pq.ParquetFile(path).read()
+    table.validate(full=True)
+    for field in schema:
+        if field.name not in table.column_names:
+            continue  # Findings names all of them
+        column = table.column(field.name)
+        if column.type != field.type:
+            raise FindingsError(
+                f"{path} is not of this version", got=f"{field.name} as {str(column.type)[:40]}",
+                expected=str(field.type), do="Scan again.",
+            )  # fmt: skip
+        if column.null_count and field.name not in NULLABLE:
+            raise FindingsError(f"{path} was changed", got=f"{field.name} without a value", do="Scan again.")
+        if pa.types.is_timestamp(field.type):
+            column.to_pylist()  # an instant beyond the calendar is refused here
+    return table
+
+
+def _plain_file(path: Path) -> Path:
+    """A file that stands in the folder itself: no link out of it, and nothing that would be waited for."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise FindingsError(
+            f"{path} is no plain file", got="a link, a folder or a device", do="Scan again into another --out."
+        )
+    return path
 
 
 def _fill(findings: Findings, folder: Path) -> None:

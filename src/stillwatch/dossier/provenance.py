@@ -8,6 +8,7 @@ from typing import Any
 
 from stillwatch.dossier import words
 from stillwatch.dossier.findings import Findings
+from stillwatch.dossier.lineage import dismissed
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ def verdict(findings: Findings) -> tuple[str, str]:
     if n:
         among = f" among {words.counted(accounts, 'account')}" if accounts is not None else ""
         held = sum(size or 0 for size in findings.campaigns["n_accounts"].to_pylist())
-        return f"{words.counted(n, 'campaign')}{among}.", f"{words.counted(held, 'account')} in all. {aside}"
+        excused = len(dismissed(findings))
+        said = f"{words.count(excused)} of {words.count(n)} dismissed by review. " if excused else ""
+        return f"{words.counted(n, 'campaign')}{among}.", f"{words.counted(held, 'account')} in all. {said}{aside}"
     if findings.run.get("too_few_to_tell") is True:
         bar = _whole(_mapping(_mapping(findings.run.get("settings")).get("scan")).get("n_min_population"))
         fewer = f" (fewer than {words.count(bar)})" if bar is not None else ""

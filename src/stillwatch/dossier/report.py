@@ -20,6 +20,7 @@ from stillwatch.dossier.activity import Activity
 from stillwatch.dossier.bonds import bipartite
 from stillwatch.dossier.cases import Case, bars_of, campaigns_of, cases_of, leads_of
 from stillwatch.dossier.findings import Findings
+from stillwatch.dossier.lineage import ancestry, gone_in_words, memory_of, reviewed, standing
 from stillwatch.dossier.pictures import hour_map, shares, timeline, waterfall
 from stillwatch.dossier.provenance import provenance_of, verdict
 
@@ -37,6 +38,7 @@ LIMITS = {
     "files": 20,
     "rejects": 30,
     "columns": 60,
+    "gone": 20,
 }
 """How many of each the page shows; it says so wherever it shows fewer than there are."""
 
@@ -64,6 +66,7 @@ def render_report(findings: Findings) -> str:
             campaigns=campaigns_of(findings),
             sections=_sections(cases_of(findings, n_cases=LIMITS["cases"], n_members=LIMITS["members"])),
             leads=leads_of(findings),
+            memory=memory_of(findings.run),
         )
     )
     return page.rstrip() + "\n"
@@ -106,7 +109,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(words=words, limits=LIMITS)
+    made.globals.update(
+        words=words, limits=LIMITS, ancestry=ancestry, reviewed=reviewed, standing=standing, gone_in_words=gone_in_words
+    )
     return made
 
 

@@ -23,6 +23,7 @@ KINDS = {
     "payment": "payment instrument",
     "phone": "phone number",
     "email": "e-mail address",
+    "issuer": "card issuer",
     "network": "exit network",
     "client": "client program",
     "system": "system prompt",
@@ -32,7 +33,7 @@ KINDS = {
 }
 """Trait kinds in plain words; a kind not listed is shown under its own name."""
 
-FAMILIES = {"network_client": "network and client"}
+FAMILIES = {"network_client": "network and client", "funding": "card issuers"}
 
 ORIGINS = {"provider": "observed by the provider", "client": "chosen by the client"}
 

@@ -1,6 +1,6 @@
-"""capabilities: what a prompt asks for, as patterns a person can read, in several languages.
+"""capabilities: what a prompt asks for, by patterns a person can read and a small tagger, in several languages.
 
-Each pattern names something that training data is made of and ordinary use asks for less often. A share is only ever
+Each capability names something that training data is made of and ordinary use asks for less often. A share is only ever
 compared with peers; asking for reasoning is not suspicious, a group of strangers asking for it three times as often
 as their peers is something to weigh.
 """
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from stillwatch.evidence.tagger import trained
 
 PATTERNS: Mapping[str, str] = {
     "reasoning_trace": (
@@ -55,8 +57,25 @@ ELICITING = ("reasoning_trace", "grading", "tool_trajectory")
 Shows = dict[str, npt.NDArray[np.bool_]]
 
 
+TAGGED: Mapping[str, str] = {
+    "reasoning": "reasoning_trace", "grading": "grading", "tool_trajectory": "tool_trajectory",
+}  # fmt: skip
+"""What the tagger's classes are called here. A prompt shows a capability when pattern or tagger says so: patterns know
+the set phrases of more languages, the tagger other wordings of the same."""
+
+
 def tag_prompts(prompts: pa.Array) -> Shows:
-    """Which prompts ask for which capability; one boolean per prompt and pattern. Cost: one RE2 pass per pattern."""
+    """Which prompts ask for which capability; one boolean per prompt and capability.
+
+    Cost: one RE2 pass per pattern, and about 70 microseconds a prompt for the tagger.
+    """
+    shows = _by_pattern(prompts)
+    for name, shown in trained().prompts(prompts).items():
+        shows[TAGGED[name]] = shows[TAGGED[name]] | shown
+    return shows
+
+
+def _by_pattern(prompts: pa.Array) -> Shows:
     return {
         name: np.asarray(
             pc.match_substring_regex(prompts, pattern, ignore_case=True).to_numpy(zero_copy_only=False), bool

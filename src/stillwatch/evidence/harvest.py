@@ -1,6 +1,7 @@
-"""harvest: does the pooled traffic of a group serve training, compared with its peers?
+"""harvest: what the pooled traffic of a group shows beside its peers: common work, and whether it serves training.
 
-Content tests run on groups, pooled: one light account never shows enough.
+Content tests run on groups, pooled: one light account never shows enough. That its members work alike speaks for one
+operator; only what they ask for, and that they never repeat one another, speaks for a harvest.
 """
 
 from __future__ import annotations
@@ -25,19 +26,26 @@ Mask = npt.NDArray[np.bool_]
 FEWEST_PROMPTS = 8
 """Prompts an account must have shown before a share of them is a score."""
 
-RANK_NULL = "conformal-rank-among-peers/1"
-RANK_H1 = "ranks follow a power law towards the top (mixture over its exponent)"
-RANK_H0 = "the group's units rank among their peers as anybody would"
+RANK_NULL = "normal-scores-among-peers-with-kinship/1"
+RANK_H1 = "the group's units lie 0.5, 1, 1.5 or 2 standard deviations above their peers, in equal parts"
+RANK_H0 = "the group's units rank among their peers as units that meet at any one hub do"
 
 
-def ranked(signal: str, ranking: Ranking | None, detail: dict[str, object]) -> Finding | None:
+def ranked(
+    signal: str,
+    ranking: Ranking | None,
+    detail: dict[str, object],
+    *,
+    family: str = "content",
+    question: Question = "harvest",
+) -> Finding | None:
     """A ranking as a finding; None stays None."""
     if ranking is None:
         return None
     return Finding(
         signal=signal,
-        family="content",
-        question="harvest",
+        family=family,
+        question=question,
         statistic=ranking.inside,
         n=ranking.n_units,
         effect=ranking.inside - ranking.outside,
@@ -47,7 +55,13 @@ def ranked(signal: str, ranking: Ranking | None, detail: dict[str, object]) -> F
         e_log2=ranking.e_log2,
         h1=RANK_H1,
         h0=RANK_H0,
-        detail=detail | {"median_inside": ranking.inside, "median_outside": ranking.outside},
+        detail=detail
+        | {
+            "median_inside": ranking.inside,
+            "median_outside": ranking.outside,
+            "mean_normal_score": ranking.mean,
+            "kinship": ranking.kinship,
+        },
     )
 
 
@@ -72,7 +86,7 @@ class WorkTemplates:
 
     name: str = "work_templates"
     family: str = "content"
-    question: Question = "harvest"
+    question: Question = "operator"
     needs: tuple[str, ...] = ("prompt", "system_prompt")
 
     def weigh(self, subject: Subject) -> Finding | None:
@@ -88,7 +102,12 @@ class WorkTemplates:
             return None
         score = np.asarray(traits.share[:, np.flatnonzero(templates)].max(axis=1).todense()).ravel()
         score = np.where(population.sampled >= FEWEST_PROMPTS, score, np.nan)
-        return ranked(self.name, rank_units(subject, score, among=~choosers), {"templates": int(templates.sum())})
+        return ranked(
+            self.name,
+            rank_units(subject, score, among=~choosers),
+            {"templates": int(templates.sum())},
+            question=self.question,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +131,7 @@ class Partition:
         inside = np.zeros(len(population), bool)
         inside[subject.candidate.members] = True
         inside &= subject.eligible
-        pools = _peer_pools(population, inside, subject.eligible & ~inside)
+        pools = _peer_pools(population, inside, subject.eligible & ~inside & ~subject.set_aside)
         if 2 * sum(n_here for _, n_here in pools) < int(inside.sum()) or not inside.any():
             return None
         draws = [_peer_draw(population, pools, turn) for turn in range(PARTITION_DRAWS)]
@@ -215,7 +234,7 @@ class Contrast:
 
     name: str = "contrast"
     family: str = "content"
-    question: Question = "harvest"
+    question: Question = "operator"
     needs: tuple[str, ...] = ("prompt",)
 
     def weigh(self, subject: Subject) -> Finding | None:
@@ -243,7 +262,9 @@ class Contrast:
         chosen = np.zeros(grams.shape[1], np.float32)
         chosen[phrases] = 1.0
         score = share_by_account(n, owner, grams @ chosen > 0)
-        return ranked(self.name, rank_units(subject, score, among=~choosers), {"phrases": len(phrases)})
+        return ranked(
+            self.name, rank_units(subject, score, among=~choosers), {"phrases": len(phrases)}, question=self.question
+        )
 
 
 CONTRAST_PHRASES = 40

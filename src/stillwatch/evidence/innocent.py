@@ -16,17 +16,16 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stillwatch.detect.groups import enriched_hubs
-from stillwatch.detect.population import dense, joined_units
+from stillwatch.detect.population import dense
 from stillwatch.detect.traits import KINDS
+from stillwatch.evidence.fleets import FLEETS
 from stillwatch.evidence.harvest import Elicitation
-from stillwatch.evidence.hubs import IDENTITY, NETWORK_CLIENT, SIGN_UP, poisson_interval
+from stillwatch.evidence.hubs import FUNDING, IDENTITY, NETWORK_CLIENT, SIGN_UP
 from stillwatch.evidence.signal import Finding, Question, Signal, Subject
-from stillwatch.kernels.evalues import hub_e_log2
+from stillwatch.evidence.signup import WINDOW
+from stillwatch.kernels.evalues import mean_e_log2
 
 Mask = npt.NDArray[np.bool_]
-
-SMALLEST_FLEET = 4
-"""Accounts on one payment instrument that make it a fleet rather than a household."""
 
 POPULAR_OUTSIDE = 30
 """Outside units that must carry a tool before it counts as popular."""
@@ -47,6 +46,8 @@ class Hypothesis:
         leaves: signals it does not explain, weighed again; their bits add up to the margin.
         narrow: which accounts the cause would draw from; all where it does not apply.
         would_change: the observation that would change the verdict, in one sentence.
+        foretells_against: signals whose contrary the cause foretells, so that bits below 0 count in full against a
+            campaign: a harness sends the same questions from everywhere.
     """
 
     name: str
@@ -54,67 +55,16 @@ class Hypothesis:
     leaves: tuple[str, ...]
     narrow: Callable[[Subject], Mask]
     would_change: str
+    foretells_against: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """By how much the evidence a hypothesis leaves open still speaks for a campaign, signal by signal."""
+    """By how much the evidence a hypothesis leaves open still speaks for a campaign, family by family."""
 
     hypothesis: Hypothesis
     bits: float
     parts: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Fleets:
-    """Several payers, each with a fleet of accounts, act as one: no honest organisation needs more than one.
-
-    Counts, among the group's paying units beyond its largest, those with `SMALLEST_FLEET` accounts or more; the null
-    is how often a paying unit of the population has a fleet. Fails on an organisation that gives each department a
-    card and declares none. To defeat it, pay for each account with its own card.
-    """
-
-    name: str = "several_fleets"
-    family: str = "identity"
-    question: Question = "operator"
-    needs: tuple[str, ...] = ("payment_fingerprint",)
-
-    def weigh(self, subject: Subject) -> Finding | None:
-        """Compare fleets among the group's units with fleets among everybody else's."""
-        population = subject.population
-        if "payment_fingerprint" not in population.accounts.column_names:
-            return None
-        payment = population.accounts.column("payment_fingerprint")
-        payer = joined_units(len(population), [payment])
-        inside = np.zeros(len(population), bool)
-        inside[subject.candidate.members] = True
-        known = payment.combine_chunks().is_valid().to_numpy(zero_copy_only=False)
-        size_in = np.bincount(payer[inside & known], minlength=int(payer.max()) + 1)
-        size_out = np.bincount(payer[~inside & known], minlength=len(size_in))
-        units_in, units_out = int((size_in > 0).sum()), int(((size_in == 0) & (size_out > 0)).sum())
-        if units_in < 2 or not units_out:
-            return None
-        fleets_in = int((size_in >= SMALLEST_FLEET).sum())
-        fleets_out = int(((size_in == 0) & (size_out >= SMALLEST_FLEET)).sum())
-        rate = (fleets_out + 1) / (units_out + 2)
-        others = max(fleets_in - 1, 0)
-        low, high = poisson_interval(others)
-        expected = rate * (units_in - 1)
-        return Finding(
-            signal=self.name,
-            family=self.family,
-            question=self.question,
-            statistic=float(fleets_in),
-            n=units_in,
-            effect=others / expected,
-            lo=low / expected,
-            hi=high / expected,
-            null_id="fleet-rate-of-the-population/1",
-            e_log2=float(hub_e_log2(np.array([others]), np.array([units_in - 1]), np.array([rate]))[0]),
-            h1="each further paying unit has a fleet with a chance uniform between the null rate and 1",
-            h0="paying units of the group, beyond the largest, have fleets as often as everybody else's",
-            detail={"rate_outside": rate, "smallest_fleet": SMALLEST_FLEET},
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +125,6 @@ def by_task(subject: Subject) -> npt.NDArray[np.int64]:
 
 
 ELICITATION = Elicitation()
-FLEETS = Fleets()
 BY_TASK = ElicitationByTask()
 
 
@@ -199,6 +148,29 @@ def carriers_of_tool(subject: Subject) -> Mask:
     return np.asarray(carried[:, tool].todense()).ravel() > 0
 
 
+CLIENTS_CHOOSE = ("shared_network_client",)
+"""Not left open by any hypothesis where a group rests on what clients choose alone (`rests_on_clients`)."""
+
+PROVIDER_OBSERVES = ("payment_fingerprint", "payment_bin", "phone_hash", "email_hash", "created_at")
+"""Account columns that clients do not choose freely."""
+
+
+def rests_on_clients(subject: Subject) -> bool:
+    """Whether a group rests on what clients choose, though the provider could have observed something.
+
+    Networks and prompts can be copied, and those who do like work come through like networks. Where the provider
+    could have seen what joins one payer to another (issuers, telephones, sign-ups), something of it must speak for the
+    group; a card that several accounts of one customer share joins nobody.
+    """
+    if subject.candidate.templates_only:
+        return True
+    traits, members = subject.traits, subject.candidate.members
+    if not set(PROVIDER_OBSERVES) & set(subject.population.accounts.column_names):
+        return False
+    joins_payers = np.array([kind.name in ("issuer", "phone", "email") for kind in KINDS])[traits.kind]
+    return not enriched_hubs(traits, members, within=joins_payers).any()
+
+
 HYPOTHESES = (
     Hypothesis(
         "one_organisation",
@@ -209,8 +181,8 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "popular_tool",
-        "the accounts use the same popular tool, which sends its own prompts through its own client",
-        ("shared_identity", "shared_network_client", "sign_up_bursts", "elicitation"),
+        "the accounts use the same tool, popular or not, which sends its own prompts through its own client",
+        ("shared_identity", "shared_issuers", "shared_network_client", "sign_up_bursts", "sign_up_window"),
         carriers_of_tool,
         "other users of the tool who share payment and networks with the group as often as its members do",
     ),
@@ -224,14 +196,15 @@ HYPOTHESES = (
     Hypothesis(
         "benchmark_harness",
         "the accounts run the same public benchmark or evaluation harness",
-        ("shared_identity", "shared_network_client", "partition"),
+        ("shared_identity", "shared_issuers", "shared_network_client", "partition"),
         everybody,
         "the same prompts sent by evaluators outside the group",
+        foretells_against=("partition",),
     ),
 )
 
 LEFT_OPEN: Mapping[str, Signal] = {
-    signal.name: signal for signal in (IDENTITY, NETWORK_CLIENT, SIGN_UP, FLEETS, BY_TASK)
+    signal.name: signal for signal in (IDENTITY, FUNDING, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
 }
 """Signals a hypothesis weighs again in its own population; the rest is taken from the findings of the group."""
 
@@ -242,16 +215,20 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
     Args:
         found: the findings of the group in the whole population, by signal.
 
-    A signal left open counts with half its e-value plus one half, so that one that happens to say nothing costs at
-    most one bit; signals of different families multiply because the hypothesis names no cause for both.
+    Of the signals left open, those of one family are averaged; a family counts with half its e-value plus one half, so
+    that one that happens to say nothing costs at most one bit; different families multiply because the hypothesis
+    names no cause for both.
     """
     margins = []
     known: dict[str, Finding | None] = dict(found)
+    clients_alone = rests_on_clients(subject)
     for hypothesis in HYPOTHESES:
         eligible = hypothesis.narrow(subject)
         narrowed = replace(subject, eligible=eligible)
-        parts: dict[str, float] = {}
+        left: dict[str, list[float]] = {}
         for name in hypothesis.leaves:
+            if name in CLIENTS_CHOOSE and clients_alone:
+                continue
             again = LEFT_OPEN.get(name)
             if again and not eligible.all():
                 finding = again.weigh(narrowed)
@@ -260,7 +237,11 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
                     known[name] = again.weigh(subject)
                 finding = known.get(name)
             if finding is not None:
-                parts[name] = hedged_bits(finding.e_log2)
+                left.setdefault(finding.family, []).append(finding.e_log2)
+        parts = {family: hedged_bits(mean_e_log2(np.array(bits))) for family, bits in left.items()}
+        for name in hypothesis.foretells_against:
+            if (contrary := known.get(name)) is not None and contrary.e_log2 < 0:
+                parts[contrary.family] = contrary.e_log2
         margins.append(Margin(hypothesis, float(sum(parts.values())), parts))
     return sorted(margins, key=lambda margin: (margin.bits, margin.hypothesis.name))
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from stillwatch.detect.traits import FAMILIES
 from stillwatch.evidence.innocent import Margin, hedged_bits, weigh_innocent
@@ -16,6 +19,9 @@ from stillwatch.settings import Bars
 
 DECLARED_SHARE = 0.8
 """Share of members in one declared organisation or paying unit at which the operator is no secret."""
+
+MOST_PEELINGS = 4
+"""Most times the groups are weighed again; it stops as soon as no other turns out to be a campaign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +50,51 @@ class Weighed:
         return self.margins[0]
 
 
-def weigh(subject: Subject, signals: Sequence[Signal]) -> Weighed:
-    """Ask every signal, then every innocent hypothesis."""
-    told = [finding for signal in signals if (finding := signal.weigh(subject)) is not None]
-    found = {finding.signal: finding for finding in told}
+def weigh_together(
+    subjects: Sequence[Subject], signals: Sequence[Signal], *, bars: Bars, n_min_population: int, threads: int = 1
+) -> list[Weighed]:
+    """Weigh every group; those found to be campaigns are set aside and all weighed again, until none is new.
+
+    Another campaign is no reference for what ordinary accounts ask for: beside one that asks for nothing but reasoning
+    a second that asks for it in a fifth of its prompts would look modest.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        weighed = list(pool.map(partial(weigh, signals=signals), subjects))
+        n_known = 0
+        for _ in range(MOST_PEELINGS):
+            known = [
+                one.subject.candidate.members
+                for one, q in zip(weighed, q_values(weighed), strict=True)
+                if verdict(one, q, bars, n_min_population=n_min_population) == "campaign"
+            ]
+            if len(known) in (0, n_known) or len(weighed) == 1:
+                break
+            n_known = len(known)
+            aside = np.zeros(len(weighed[0].subject.population), bool)
+            aside[np.concatenate(known)] = True
+            weighed = list(pool.map(partial(_weigh_again, signals=signals, set_aside=aside), weighed))
+    return weighed
+
+
+def _weigh_again(weighed: Weighed, *, signals: Sequence[Signal], set_aside: npt.NDArray[np.bool_]) -> Weighed:
+    """Ask again what compares a group with its peers; what its hubs say stands."""
+    subject = replace(weighed.subject, set_aside=set_aside)
+    told = {name: one for name, one in weighed.findings.items() if one.question == "operator"}
+    return weigh(subject, signals, told=told)
+
+
+def weigh(subject: Subject, signals: Sequence[Signal], *, told: Mapping[str, Finding] | None = None) -> Weighed:
+    """Ask every signal, then every innocent hypothesis; signals that have `told` are not asked again."""
+    before = told or {}
+    asked = [before.get(signal.name) or signal.weigh(subject) for signal in signals]
+    said = [finding for finding in asked if finding is not None]
+    found = {finding.signal: finding for finding in said}
     operator = [
         mean_e_log2(np.array(of_family))
         for family in FAMILIES
-        if (of_family := [one.e_log2 for one in told if one.family == family and one.question == "operator"])
+        if (of_family := [one.e_log2 for one in said if one.family == family and one.question == "operator"])
     ]
-    harvest = [one.e_log2 for one in told if one.question == "harvest"]
+    harvest = [one.e_log2 for one in said if one.question == "harvest"]
     return Weighed(
         subject=subject,
         findings=found,

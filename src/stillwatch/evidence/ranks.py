@@ -1,9 +1,9 @@
-"""ranks: a score of each account against its peers; the units of a group bet together.
+"""ranks: a score of each account against its peers, and how far above them the units of a group lie together.
 
 Peers share script, habit of system prompts and volume, up to the 64 exchanges from which on a share is as precise as it
 gets; so an agent's user is compared with agents' users and a light account with light ones. Each account's rank among
-outsiders is a conformal p-value, and the calibrator of Vovk and Sellke turns it into an e-value. Within a unit e-values
-are averaged, across units they multiply.
+outsiders becomes a normal score. Accounts that have anything in common also behave alike: how much is measured on the
+outsiders, as the correlation of units that meet at a hub, and the group's mean score is judged against it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
+from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.signal import Subject
-from stillwatch.kernels.evalues import conformal_p, mean_e_log2, rank_e_log2
+from stillwatch.kernels.evalues import shift_e_log2
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -23,13 +25,26 @@ Mask = npt.NDArray[np.bool_]
 FEWEST_PEERS = 60
 """Outsiders an account must be ranked among; with fewer it does not bet."""
 
-STAKES = (0.1, 0.25, 0.5, 0.75, 1.0)
-"""Shares of its money a unit may bet; the total is averaged over them."""
+KIN = ("payment", "issuer", "network", "client", "system")
+"""Kinds of hubs at which units may be alike for an innocent reason: one firm, one place, one tool."""
+
+KIN_UNITS = (4, 300)
+"""Outside units that must meet at a hub for it to show how alike they are, and beyond which it is half the world."""
+
+FEWEST_HUBS = 8
+"""Hubs of a kind below which it cannot show how alike units are."""
+
+LEAST_KINSHIP, UNKNOWN_KINSHIP = 0.05, 0.15
+"""Correlation assumed within any group: at least the first, and the second where no hub shows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How a group ranks among its peers: total e-value, units that bet, medians inside and outside with an interval."""
+    """How a group ranks among its peers.
+
+    `e_log2` the evidence, in bits; `n_units` that bet; `inside`, `outside` medians of the score, [lo, hi] a 95 %
+    interval of the first; `mean` normal score of the units and the `kinship` it was judged against.
+    """
 
     e_log2: float
     n_units: int
@@ -37,10 +52,15 @@ class Ranking:
     outside: float
     lo: float
     hi: float
+    mean: float
+    kinship: float
 
 
 def rank_units(subject: Subject, score: Floats, *, among: Mask | None = None) -> Ranking | None:
-    """Rank the group's accounts by a score against outsiders of their peer group, and let its units bet.
+    """Rank the group's accounts by a score against outsiders of their peer group, and judge the mean of its units.
+
+    The null: the mean of m units is sub-Gaussian with variance proxy kinship + (1 - kinship) / m, as that of m units
+    which meet at any one hub.
 
     Args:
         score: (accounts,), nan where an account has none. among: members to rank; all by default.
@@ -52,35 +72,77 @@ def rank_units(subject: Subject, score: Floats, *, among: Mask | None = None) ->
     at = np.flatnonzero(np.isfinite(score) & subject.eligible)
     inside = np.zeros(len(population), bool)
     inside[subject.candidate.members] = True
-    member, peer, value = inside[at], population.peer[at], score[at]
-    bets = member if among is None else member & among[at]
-    e_log2 = np.full(len(at), np.nan)
+    bets = inside if among is None else inside & among
+    normal = np.full(len(population), np.nan)
     references = []
-    for level in np.unique(peer[bets]):
-        here = peer == level
-        reference = value[here & ~member]
+    for level in np.unique(population.peer[at[bets[at]]]):
+        here = at[population.peer[at] == level]
+        reference = here[~inside[here] & ~subject.set_aside[here]]
         if len(reference) >= FEWEST_PEERS:
-            betting = np.flatnonzero(here & bets)
-            e_log2[betting] = rank_e_log2(conformal_p(value[betting], reference))
+            betting = here[bets[here]]
+            normal[reference], normal[betting] = _normal_scores(score[reference], score[betting])
             references.append(reference)
     if not references:
         return None
-    bet = np.flatnonzero(np.isfinite(e_log2))
-    total, n_units = _across_units(e_log2[bet], subject.unit[at[bet]])
-    low, high = _median_interval(value[bet])
-    outside = float(np.median(np.concatenate(references)))
-    return Ranking(total, n_units, float(np.median(value[bet])), outside, low, high)
+    bet, outside = np.flatnonzero(np.isfinite(normal) & bets), np.concatenate(references)
+    unit_mean = _means(normal[bet], subject.unit[bet])
+    kinship = _kinship(subject, normal, outside)
+    variance = kinship + (1 - kinship) / len(unit_mean)
+    low, high = _median_interval(score[bet])
+    return Ranking(
+        e_log2=shift_e_log2(float(unit_mean.mean()), variance),
+        n_units=len(unit_mean),
+        inside=float(np.median(score[bet])),
+        outside=float(np.median(score[outside])),
+        lo=low,
+        hi=high,
+        mean=float(unit_mean.mean()),
+        kinship=kinship,
+    )
 
 
-def _across_units(e_log2: Floats, unit: Ints) -> tuple[float, int]:
-    """The units' bets as one e-value, in bits: each stakes a share of its money on the mean e-value of its accounts.
+def _normal_scores(reference: Floats, ours: Floats) -> tuple[Floats, Floats]:
+    """Normal scores (van der Waerden) of mid-ranks among the reference, less their mean over the reference.
 
-    Averaged over the stakes of `STAKES`, since only part of a group may take part in what is scored.
+    An account of ours is ranked as if it were one more of the reference, and no member moves another's rank.
     """
+    ordered, n = np.sort(reference), len(reference)
+
+    def middle(values: Floats, own: int) -> Floats:
+        below, upto = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
+        return np.asarray(ndtri((below + upto + own) / 2 / (n + own)))
+
+    scores = middle(reference, 0)
+    return scores - scores.mean(), middle(ours, 1) - scores.mean()
+
+
+def _means(values: Floats, unit: Ints) -> Floats:
     _, at, size = np.unique(unit, return_inverse=True, return_counts=True)
-    mean = np.bincount(at, np.exp2(e_log2)) / size
-    totals = [np.log2(1.0 - stake + stake * mean).sum() for stake in STAKES]
-    return mean_e_log2(np.array(totals)), len(size)
+    return np.asarray(np.bincount(at, values) / size)
+
+
+def _kinship(subject: Subject, normal: Floats, outside: Ints) -> float:
+    """Correlation of outside units that meet at a hub: per kind the mean of the products of its pairs, hubs weighted
+    by their units, plus one standard error; the largest kind counts.
+    """
+    units = subject.traits.by_unit
+    row = units.unit[outside]
+    names, at = np.unique(row, return_inverse=True)
+    score = np.bincount(at, normal[outside]) / np.bincount(at)
+    carried = units.carried[names]
+    n = np.asarray(carried.sum(axis=0)).ravel()
+    sums, squares = carried.T @ score, carried.T @ score**2
+    met = (n >= KIN_UNITS[0]) & (n <= KIN_UNITS[1])
+    largest, told = LEAST_KINSHIP, False
+    for number, kind in enumerate(KINDS):
+        hubs = np.flatnonzero(met & (units.kind == number))
+        if kind.name in KIN and len(hubs) >= FEWEST_HUBS:
+            pairs = (sums[hubs] ** 2 - squares[hubs]) / (n[hubs] * (n[hubs] - 1))
+            weight = n[hubs] / n[hubs].sum()
+            mean = float((weight * pairs).sum())
+            error = float(np.sqrt((weight**2 * (pairs - mean) ** 2).sum()))
+            largest, told = max(largest, mean + error), True
+    return min(largest, 1.0) if told else UNKNOWN_KINSHIP
 
 
 def _median_interval(values: Floats) -> tuple[float, float]:

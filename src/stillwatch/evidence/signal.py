@@ -32,6 +32,7 @@ class Subject:
     Attributes:
         unit: (accounts,) what counts once. Paying units, or coarser where an innocent hypothesis says so.
         eligible: (accounts,) the population of the null; all, or those an innocent hypothesis would draw from.
+        set_aside: (accounts,) members of other groups already found to be campaigns: no reference for this one.
         reading: what distinct prompts of members and of some of their peers show; None where no text was logged.
     """
 
@@ -40,16 +41,20 @@ class Subject:
     candidate: Candidate
     unit: Ints
     eligible: Mask
+    set_aside: Mask
     reading: Reading | None
 
     def incidence(self, family: str) -> Incidence:
-        """How carriers of a family are counted: identity by account, the rest by unit, among the eligible."""
-        unit = np.arange(len(self.population)) if family == "identity" else self.unit
-        if self.eligible.all() and np.array_equal(unit, self.traits.incidence(family).unit):
-            return self.traits.incidence(family)
-        traits, cohort = self.traits, self.population.cohort
+        """How carriers of a family are counted when it is tested: by unit, among the eligible.
+
+        Accounts on one card came together, so that they lie in a group together says nothing of the card.
+        """
+        ready = self.traits.by_country if family == "funding" else self.traits.by_unit
+        if self.eligible.all() and np.array_equal(self.unit, ready.unit):
+            return ready
+        traits, cohort = self.traits, self.population.country if family == "funding" else self.population.cohort
         return build_incidence(
-            traits.share, traits.alone, traits.kind, unit=unit, cohort=cohort, eligible=self.eligible
+            traits.share, traits.alone, traits.kind, unit=self.unit, cohort=cohort, eligible=self.eligible
         )
 
 
