@@ -349,10 +349,17 @@ def _best_match(members: Ints, groups: list[Ints]) -> Ints | None:
 
 
 def _distinct(candidates: list[Candidate]) -> list[Candidate]:
-    """Drop a candidate whose members are mostly those of a larger one."""
+    """Of candidates that share more than half of the smaller's members, keep the one whose members belong most.
+
+    Who shares a template with a campaign is no part of it, and a group of such users, found among what the campaign
+    left over, grows into the campaign: it has more members, and fewer bits.
+    """
     kept: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda one: (-len(one.members), int(one.members[0]))):
-        taken = any(2 * len(np.intersect1d(candidate.members, one.members)) > len(candidate.members) for one in kept)
+    for candidate in sorted(candidates, key=lambda one: (-one.bits[one.members].sum(), int(one.members[0]))):
+        taken = any(
+            2 * len(np.intersect1d(candidate.members, one.members)) > min(len(candidate.members), len(one.members))
+            for one in kept
+        )
         if not taken:
             kept.append(candidate)
-    return kept
+    return sorted(kept, key=lambda one: (-len(one.members), int(one.members[0])))

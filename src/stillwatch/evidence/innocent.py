@@ -155,7 +155,11 @@ PROVIDER_OBSERVES = ("payment_fingerprint", "payment_bin", "phone_hash", "email_
 """Account columns that clients do not choose freely."""
 
 
-def rests_on_clients(subject: Subject) -> bool:
+SPEAKS = 4.0
+"""Bits from which sign-ups count as something the provider saw: odds of 16, which one signal of a kind may cost."""
+
+
+def rests_on_clients(subject: Subject, found: Mapping[str, Finding]) -> bool:
     """Whether a group rests on what clients choose, though the provider could have observed something.
 
     Networks and prompts can be copied, and those who do like work come through like networks. Where the provider
@@ -166,6 +170,8 @@ def rests_on_clients(subject: Subject) -> bool:
         return True
     traits, members = subject.traits, subject.candidate.members
     if not set(PROVIDER_OBSERVES) & set(subject.population.accounts.column_names):
+        return False
+    if any(one.family == "time" and one.question == "operator" and one.e_log2 >= SPEAKS for one in found.values()):
         return False
     joins_payers = np.array([kind.name in ("issuer", "phone", "email") for kind in KINDS])[traits.kind]
     return not enriched_hubs(traits, members, within=joins_payers).any()
@@ -221,7 +227,7 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
     """
     margins = []
     known: dict[str, Finding | None] = dict(found)
-    clients_alone = rests_on_clients(subject)
+    clients_alone = rests_on_clients(subject, found)
     for hypothesis in HYPOTHESES:
         eligible = hypothesis.narrow(subject)
         narrowed = replace(subject, eligible=eligible)
