@@ -1,7 +1,8 @@
 """candidates: the most likely tokens of each row of logits, and what a mark does among them.
 
 A mark is computed for the few tokens that can be drawn, not for the whole vocabulary: a row of 50,000 logits is read
-once and its `k` largest kept in a heap, and only those get a keyed number.
+once for the peaks of its groups, the `k` largest of those that can hold them are kept in a heap, and only they get a
+keyed number.
 """
 
 from __future__ import annotations
@@ -16,24 +17,42 @@ from stillwatch.kernels.siphash import U
 
 Rows = npt.NDArray[np.float32]
 
+GROUP = 32
+"""Tokens first looked at together: a group whose peak is below those of k others holds none of the k largest."""
 
-@jit
+
 def top_candidates(scores: Rows, k: int) -> tuple[Floats, I64]:
     """The k largest finite scores of each row (b, v), in no order, as values (b, k) and token ids (b, k).
 
-    Where a row has fewer, the rest is -inf at id 0. What is not a number is never a candidate. Cost: about 30 us a row
+    Where a row has fewer, the rest is -inf at id 0. What is not a number is never a candidate. Cost: about 20 us a row
     of 50,000.
     """
     n_rows, n_tokens = scores.shape
+    n_groups = n_tokens // GROUP
+    peaks = scores[:, : n_groups * GROUP].reshape(n_rows, GROUP, n_groups).max(axis=1)
+    floor = np.full(n_rows, -np.inf, np.float32)
+    if n_groups > k:
+        told = (peaks < np.inf).all(axis=1)  # and neither infinite nor no number
+        floor[told] = np.partition(peaks[told], n_groups - k, axis=1)[:, n_groups - k]
+    return _largest(scores, peaks, floor, k)
+
+
+@jit
+def _largest(scores: Rows, peaks: Rows, floor: Rows, k: int) -> tuple[Floats, I64]:
+    """The k largest of the groups that reach the floor and of the tokens in no group; group g has g, g + n, g + 2n."""
+    n_rows, n_tokens = scores.shape
+    n_groups = peaks.shape[1]
     values = np.full((n_rows, k), -np.inf)
     ids = np.zeros((n_rows, k), np.int64)
     for row in range(n_rows):
-        least = np.float32(-np.inf)
-        for token in range(n_tokens):
-            x = scores[row, token]
-            if x > least and x < np.inf:
-                _replace_root(values[row], ids[row], float(x), token)
-                least = np.float32(values[row, 0])
+        for group in range(n_groups + 1):
+            if group < n_groups and (peaks[row, group] < floor[row] or peaks[row, group] == -np.inf):
+                continue
+            begin, step = (group, n_groups) if group < n_groups else (n_groups * GROUP, 1)
+            for token in range(begin, n_groups * GROUP if group < n_groups else n_tokens, step):
+                x = scores[row, token]
+                if x > values[row, 0] and x < np.inf:
+                    _replace_root(values[row], ids[row], float(x), token)
     return values, ids
 
 
