@@ -6,7 +6,7 @@ formed on one half is tested by `evidence` on the other; what formed on all is w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +62,21 @@ SHRINK = 20.0
 JOIN_BITS = 2.5
 """Odds at which an account joins a growing group: about 6 to 1, so that it does not grow into its surroundings."""
 
+MADE_AGAIN, MADE_BY_HALF = 0.8, 0.6
+"""Jaccard index of a whole seed and what its members make of it, and of that and what its better half makes."""
+
+THE_SAME = 0.9
+"""Jaccard index of two candidates from which only one is weighed."""
+
+SPLITS_OF_A_SEED = 3
+"""Most groups that are looked for in one seed."""
+
+SETTLING_ROUNDS = 8
+"""Most rounds in which a group grows into its campaign, and most in which it is peeled again."""
+
+STAY_BITS = 1.58
+"""Odds of 3 at which an account vouches for others while a group is peeled."""
+
 MEMBERSHIP_ROUNDS = 6
 """Most rounds of propagation; it stops as soon as no account moves."""
 
@@ -96,15 +111,20 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int, threa
     form = partial(form_groups, population, traits, meetings, n_min=n_min)
     with ThreadPoolExecutor(threads) as pool:
         whole = pool.submit(form, within=everything, rounds=(MEETINGS, MEETINGS, TEMPLATES_ONLY))
-        halves = list(pool.map(lambda within: form(within=within, rounds=(MEETINGS, TEMPLATES_ONLY)), parts))
+        halves = list(
+            pool.map(
+                lambda within: _settled(traits, form(within=within, rounds=(MEETINGS, TEMPLATES_ONLY)), within, n_min),
+                parts,
+            )
+        )
     candidates = []
     for seed, templates_only in whole.result():
-        bits = membership_bits(traits, seed, within=traits.forming & ~explained_away(traits, seed))
-        membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
-        members = np.flatnonzero(membership >= 0.5)
-        if len(members) >= n_min:
-            matched = tuple(_best_match(members, [group for group, _ in half]) for half in halves)
-            candidates.append(Candidate(members, membership, bits, matched, templates_only))
+        for bits in settled_bits(traits, seed, within=everything, n_min=n_min):
+            membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
+            members = np.flatnonzero(membership >= 0.5)
+            if len(members) >= n_min:
+                matched = tuple(_best_match(members, half) for half in halves)
+                candidates.append(Candidate(members, membership, bits, matched, templates_only))
     return _distinct(candidates)
 
 
@@ -130,7 +150,7 @@ def form_groups(
     rest = traits
     for turn, pairs in enumerate(rounds):
         if turn:
-            rest = traits.without(population, gone) if gone.any() else traits
+            rest = traits.without(population, gone) if gone.any() and pairs is not TEMPLATES_ONLY else traits
             meetings = find_meetings(rest, n_min=SMALLEST_MEETING, pairs=pairs)
         found = _communities(rest, find_cells(meetings, within=within, n_min=SMALLEST_MEETING), n_min)
         found = [seed for seed in found if len(np.unique(population.unit[seed])) > 1][:MOST_GROUPS]
@@ -139,6 +159,68 @@ def form_groups(
             groups += [(group, pairs is TEMPLATES_ONLY) for group in found]
             gone[np.concatenate(found)] = True
     return sorted(groups, key=lambda found: (-len(found[0]), int(found[0][0])))
+
+
+def _settled(traits: Traits, seeds: list[tuple[Ints, bool]], within: Mask, n_min: int) -> list[Ints]:
+    found = (bits for seed, _ in seeds for bits in settled_bits(traits, seed, within=within, n_min=n_min))
+    return [group for bits in found if len(group := np.flatnonzero(bits >= 0)) >= n_min]
+
+
+def settled_bits(traits: Traits, seed: Ints, *, within: Mask, n_min: int) -> Iterator[Floats]:
+    """log2 odds that an account belongs to a group, for each group a seed holds.
+
+    A seed is whole when its members make it again, and their better half most of them. Another is a part of a group,
+    or a group with others in it, and so may a whole one be: its core is let grow until it stands. What neither reaches
+    is a seed again.
+    """
+    for _ in range(SPLITS_OF_A_SEED):
+        bits = membership_bits(traits, seed, within=_telling(traits, seed, within))
+        group = np.flatnonzero(bits >= 0)
+        core = seed[bits[seed] >= np.median(bits[seed])]
+        again = np.flatnonzero(membership_bits(traits, core, within=_telling(traits, core, within)) >= 0)
+        if _jaccard(seed, group) >= MADE_AGAIN and _jaccard(group, again) >= MADE_BY_HALF:
+            yield bits
+            seed = np.setdiff1d(seed, group, assume_unique=True)
+        bits = _grown(traits, core, within)
+        yield bits
+        seed = np.setdiff1d(seed, np.flatnonzero(bits >= 0), assume_unique=True)
+        if len(seed) < n_min:
+            return
+
+
+def _grown(traits: Traits, group: Ints, within: Mask) -> Floats:
+    """Bits of the group that a core grows into.
+
+    It grows over every hub that leans to it until it stands, and is peeled by content it made its own alone: among
+    hundreds of phrases some lean to anybody.
+    """
+    nothing = np.full(traits.share.shape[0], -np.inf)
+    for content, least in ((leaning_hubs, 0.0), (enriched_hubs, STAY_BITS)):
+        for _ in range(SETTLING_ROUNDS):
+            if len(group) < SMALLEST_MEETING:
+                return nothing
+            bits = membership_bits(traits, group, within=_telling(traits, group, within), content=content)
+            before, group = group, np.flatnonzero(bits >= least)
+            if np.array_equal(before, group):
+                break
+    if len(group) < SMALLEST_MEETING:
+        return nothing
+    templates = ~traits.of_family("content") | traits.template
+    return membership_bits(traits, group, within=_telling(traits, group, within) & templates)
+
+
+def _telling(traits: Traits, group: Ints, within: Mask) -> Mask:
+    return within & ~explained_away(traits, group)
+
+
+def _jaccard(a: Ints, b: Ints) -> float:
+    common = len(np.intersect1d(a, b, assume_unique=True))
+    return common / max(len(a) + len(b) - common, 1)
+
+
+def overlap(a: Ints, b: Ints) -> float:
+    """Share of the smaller of two sets of accounts that is in the other."""
+    return len(np.intersect1d(a, b, assume_unique=True)) / max(min(len(a), len(b)), 1)
 
 
 def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
@@ -189,7 +271,9 @@ def explained_away(traits: Traits, group: Ints) -> Mask:
     return public if (content & ~public).any() else np.zeros(len(traits), bool)
 
 
-def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = True) -> Floats:
+def membership_bits(
+    traits: Traits, group: Ints, *, within: Mask, joint: bool = True, content: Callable[..., Mask] | None = None
+) -> Floats:
     """log2 odds that an account belongs to a group, from the hubs it shares with it.
 
     Per family an e-value with a published alternative: a member carries one of the hubs that lean towards the group,
@@ -214,6 +298,8 @@ def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = 
     inside = np.zeros(n, bool)
     inside[group] = True
     own = (leaning_hubs if joint else enriched_hubs)(traits, group, within=within)
+    if joint and content is enriched_hubs:
+        own &= ~traits.of_family("content") | enriched_hubs(traits, group, within=within)
     total = np.full(n, np.log2((size + 0.5) / (n - size + 0.5)))
     met = np.zeros(n, bool)
     cards = np.flatnonzero(own & traits.of_family("identity"))
@@ -339,27 +425,18 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
 
 
 def _best_match(members: Ints, groups: list[Ints]) -> Ints | None:
-    """The group that overlaps most, if it overlaps by more than half of the smaller of the two."""
-    best, most = None, 0
-    for group in groups:
-        common = len(np.intersect1d(members, group, assume_unique=True))
-        if common > most and 2 * common > min(len(members), len(group)):
-            best, most = group, common
-    return best
+    """The group most like the members, if it overlaps by more than half of the smaller of the two."""
+    alike = [group for group in groups if overlap(members, group) > 0.5]
+    return max(alike, key=lambda group: _jaccard(members, group), default=None)
 
 
 def _distinct(candidates: list[Candidate]) -> list[Candidate]:
-    """Of candidates that share more than half of the smaller's members, keep the one whose members belong most.
+    """Of candidates that are nearly the same, the one whose members belong most; largest first.
 
-    Who shares a template with a campaign is no part of it, and a group of such users, found among what the campaign
-    left over, grows into the campaign: it has more members, and fewer bits.
+    Those that overlap otherwise are all weighed, and `evidence.judge.apart` decides.
     """
     kept: list[Candidate] = []
     for candidate in sorted(candidates, key=lambda one: (-one.bits[one.members].sum(), int(one.members[0]))):
-        taken = any(
-            2 * len(np.intersect1d(candidate.members, one.members)) > min(len(candidate.members), len(one.members))
-            for one in kept
-        )
-        if not taken:
+        if all(_jaccard(candidate.members, one.members) < THE_SAME for one in kept):
             kept.append(candidate)
     return sorted(kept, key=lambda one: (-len(one.members), int(one.members[0])))

@@ -166,8 +166,6 @@ def rests_on_clients(subject: Subject, found: Mapping[str, Finding]) -> bool:
     could have seen what joins one payer to another (issuers, telephones, sign-ups), something of it must speak for the
     group; a card that several accounts of one customer share joins nobody.
     """
-    if subject.candidate.templates_only:
-        return True
     traits, members = subject.traits, subject.candidate.members
     if not set(PROVIDER_OBSERVES) & set(subject.population.accounts.column_names):
         return False
