@@ -218,18 +218,18 @@ def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = 
     met = np.zeros(n, bool)
     cards = np.flatnonzero(own & traits.of_family("identity"))
     carded = np.zeros(n, bool)
-    carded[traits.by_account.edges(cards)[0]] = True
+    carded[traits.edges(cards)[0]] = True
     for family in FORMING_FAMILIES[1:]:
         hubs = np.flatnonzero(own & traits.of_family(family))
         if len(hubs):
-            row, column = traits.by_account.edges(hubs)
-            dose = np.asarray(traits.share[:, hubs].sum(axis=1)).ravel() if family != "funding" else None
+            row, column = traits.edges(hubs)
+            dose = np.asarray(traits.by_hub[:, hubs].tocsr().sum(axis=1)).ravel() if family != "funding" else None
             bits = _carrier_bits(row, column, len(hubs), inside, met, unit=traits.by_unit.unit, dose=dose)
             total += np.where(carded, 0.0, bits) if family == "funding" else bits
             if joint:
                 met[row] = True
     if len(cards):
-        row, column = traits.by_account.edges(cards)
+        row, column = traits.edges(cards)
         vouching = inside & (total > 0) if joint else inside
         total += _carrier_bits(row, column, len(cards), vouching, np.zeros(n, bool), unit=np.arange(n))
     return total
@@ -243,14 +243,16 @@ def _carrier_bits(
     Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
     accounts of one payer would vouch for one another.
     """
-    at, place = np.unique(row, return_inverse=True)
+    carries = np.zeros(len(inside), bool)
+    carries[row] = True
+    at, place = np.flatnonzero(carries), (np.cumsum(carries) - 1)[row]
     member, own = inside[row], inside[at]
     n_in = int(np.count_nonzero(inside))
     n_out, some_in = len(inside) - n_in, int(np.count_nonzero(own))
     some_out = len(at) - some_in
     edges_in = np.bincount(column[member], minlength=n_hubs)
     kin_edges = _of_own_unit(unit[row] * n_hubs + column, member)
-    unit_edges = _of_own_unit(unit[row], member)
+    unit_edges = np.bincount(unit[row], member)[unit[row]]
     weight = (edges_in[column] - kin_edges) / np.maximum(edges_in.sum() - unit_edges, 1)
     edges_out = np.bincount(column[~member], minlength=n_hubs)
     rate_out = (edges_out[column] - ~member + HALF) / (n_out - ~member + 1)
@@ -321,7 +323,8 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
     joined = csr_matrix((np.tile(cells.bits, 2), (np.r_[a, b], np.r_[b, a])), shape=(n_hubs, n_hubs))
     community = Louvain(shuffle_nodes=False, sort_clusters=False).fit_predict(joined)
     inner = np.flatnonzero(community[a] == community[b])
-    carried = traits.by_account.by_hub[:, hubs]
+    carried = traits.by_hub[:, hubs]
+    carried.data[:] = 1.0
     sits = carried[:, a[inner]].multiply(carried[:, b[inner]])
     belongs = csr_matrix((cells.bits[inner], (np.arange(len(inner)), community[a[inner]])), dtype=np.float64)
     weight = (sits.tocsr() @ belongs).tocsr()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
 from stillwatch.detect.incidence import Incidence, build_incidence
 from stillwatch.detect.population import Population
@@ -72,6 +72,7 @@ class Traits:
     Attributes:
         kind: (h,) index into `KINDS`. key: (h,) keyed hash. coins: (h, SPLITS) 0 or 1, keyed.
         share: (accounts, h) sparse; the share of an account's sampled exchanges that show the hub, 1 for identity.
+        by_hub: the same, by column.
         alone: (accounts, kinds) hubs of each kind that nobody else carries; they count in an account's activity.
         template: (h,) whether what it opens, closes or instructs differs from exchange to exchange: a frame that is
             filled anew each time, and not one question that many ask. Only content is.
@@ -83,6 +84,7 @@ class Traits:
     key: npt.NDArray[np.uint64]
     coins: Ints
     share: csr_matrix
+    by_hub: csc_matrix
     alone: Ints
     template: Mask
     by_account: Incidence
@@ -95,6 +97,11 @@ class Traits:
     def of_family(self, family: str) -> Mask:
         """Which hubs belong to a family."""
         return np.array([kind.family == family for kind in KINDS])[self.kind]
+
+    def edges(self, hubs: Ints) -> tuple[Ints, Ints]:
+        """(account, position in `hubs`) of every edge of some hubs, hub by hub; cost: those edges."""
+        found = self.by_hub[:, hubs].tocoo()
+        return found.row.astype(np.int64), found.col.astype(np.int64)
 
     def half(self, number: int) -> Mask:
         """Hubs of one of the `N_HALVES` halves; its neighbour (number ^ 1) holds the others."""
@@ -113,7 +120,9 @@ class Traits:
         share.data[np.repeat(gone, np.diff(share.indptr))] = 0.0
         share.eliminate_zeros()
         by_account, by_unit, by_country = _every_way(population, share, self.alone, self.kind)
-        return replace(self, share=share, by_account=by_account, by_unit=by_unit, by_country=by_country)
+        return replace(
+            self, share=share, by_hub=share.tocsc(), by_account=by_account, by_unit=by_unit, by_country=by_country
+        )
 
     @property
     def forming(self) -> Mask:
@@ -152,20 +161,18 @@ def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Tr
     tossed = combine([keys, kinds.astype(np.uint64)], key)
     coins = ((tossed[:, None] >> np.arange(SPLITS, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
     template = np.concatenate([_filled_anew(population, kind, found) for kind, found in zip(KINDS, hubs, strict=True)])
-    return Traits(kinds, keys, coins, matrix, alone, template, *_every_way(population, matrix, alone, kinds))
+    ways = _every_way(population, matrix, alone, kinds)
+    return Traits(kinds, keys, coins, matrix, matrix.tocsc(), alone, template, *ways)
 
 
 def _every_way(
     population: Population, share: csr_matrix, alone: Ints, kind: Ints
 ) -> tuple[Incidence, Incidence, Incidence]:
     """Who carries what, counted by account, by paying unit, and by paying unit within countries."""
-    ways = (
-        (np.arange(len(population)), population.cohort),
-        (population.unit, population.cohort),
-        (population.unit, population.country),
-    )
-    by_account, by_unit, by_country = (build_incidence(share, alone, kind, unit=unit, cohort=way) for unit, way in ways)
-    return by_account, by_unit, by_country
+    everyone = np.arange(len(population))
+    by_account = build_incidence(share, alone, kind, unit=everyone, cohort=population.cohort)
+    by_unit = build_incidence(share, alone, kind, unit=population.unit, cohort=population.cohort)
+    return by_account, by_unit, by_unit.with_cohorts(population.country)
 
 
 PAYLOAD = {"system": "head", "head": "tail", "tail": "head"}
