@@ -17,7 +17,8 @@ from scipy.sparse import csc_matrix, csr_matrix
 from stillwatch.detect.incidence import Incidence, build_incidence
 from stillwatch.detect.population import Population
 from stillwatch.kernels.hashing import HashKey, combine, hash_strings
-from stillwatch.kernels.ordering import order_by
+from stillwatch.kernels.ordering import distinct_by_run, order_by, places
+from stillwatch.records import ROWS_PER_PROFILE
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -146,8 +147,8 @@ def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Tr
     rows, columns, shares, start = [], [], [], 0
     alone = np.zeros((len(population), len(KINDS)), np.int64)
     for number, ((account, value, share), found) in enumerate(zip(edges, hubs, strict=True)):
-        at = np.minimum(np.searchsorted(found, value), max(len(found) - 1, 0))
-        kept = np.flatnonzero(found[at] == value) if len(found) else np.zeros(0, np.int64)
+        at = places(value, found)
+        kept = np.flatnonzero(at >= 0)
         rows.append(account[kept])
         columns.append(at[kept] + start)
         shares.append(share[kept])
@@ -187,8 +188,8 @@ def _filled_anew(population: Population, kind: Kind, hubs: npt.NDArray[np.uint64
     if kind.name not in PAYLOAD or not len(hubs):
         return np.zeros(len(hubs), bool)
     value, payload = population.sample[kind.name], population.sample[PAYLOAD[kind.name]]
-    at = np.minimum(np.searchsorted(hubs, value), len(hubs) - 1)
-    shown = np.flatnonzero(hubs[at] == value)
+    at = places(value, hubs)
+    shown = np.flatnonzero(at >= 0)
     at, payload = at[shown], payload[shown]
     order = order_by(at, payload)
     at, payload = at[order], payload[order]
@@ -210,19 +211,12 @@ def _edges(population: Population, kind: Kind, key: HashKey) -> _Edges:
 
 def _sampled_edges(population: Population, name: str) -> _Edges:
     """Hubs of one kind in the sampled exchanges, with the share of the account's exchanges that show them."""
-    value = population.sample[name]
-    owner = np.repeat(np.arange(len(population)), population.sampled)
-    told = np.flatnonzero(value)
-    owner, value = owner[told], value[told]
-    order = order_by(owner, value)
-    owner, value = owner[order], value[order]
-    first = np.flatnonzero(np.r_[True, (owner[1:] != owner[:-1]) | (value[1:] != value[:-1])][: len(owner)])
-    count = np.diff(np.r_[first, len(owner)])
-    owner, value = owner[first], value[first]
+    owner, value, count = distinct_by_run(population.sample[name], population.offsets)
     share = count / population.sampled[owner]
     kept = np.flatnonzero(share >= SMALLEST_SHARE)
     many = kept[np.bincount(owner[kept], minlength=len(population))[owner[kept]] > HUBS_PER_ACCOUNT]
-    ranked = many[np.lexsort((value[many], -count[many], owner[many]))]
+    # By owner, the most shown first; of equals the smallest value, in whose order they are.
+    ranked = many[np.argsort(owner[many] * (ROWS_PER_PROFILE + 1) - count[many], kind="stable")]
     rank = np.arange(len(ranked)) - np.searchsorted(owner[ranked], owner[ranked])
     kept = np.setdiff1d(kept, ranked[rank >= HUBS_PER_ACCOUNT], assume_unique=True)
     return owner[kept], value[kept], share[kept]
