@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ class Incidence:
     activity: Ints
     totals: Ints
     carriers: Ints
+    _of_kinds: dict[tuple[int, ...], tuple[Ints, csr_matrix]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def with_cohorts(self, cohort: Ints) -> Incidence:
         """The same counting by unit, with other cohorts, (accounts,)."""
@@ -39,6 +42,13 @@ class Incidence:
         _, first = np.unique(self.unit[at], return_index=True)
         levels, totals, carriers = _by_cohort(self.carried, self.activity, cohort[at[first]])
         return replace(self, cohort=levels, totals=totals, carriers=carriers)
+
+    def of_kinds(self, kinds: tuple[int, ...]) -> tuple[Ints, csr_matrix]:
+        """The hubs of some kinds, and who carries them, (units, those hubs); found once."""
+        if kinds not in self._of_kinds:
+            hubs = np.flatnonzero(np.isin(self.kind, kinds))
+            self._of_kinds[kinds] = hubs, self.carried[:, hubs]
+        return self._of_kinds[kinds]
 
     def observed(self, members: Ints) -> Ints:
         """(hubs,) units of a group that carry each hub; a unit is in the group when any of its accounts is.
