@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 from sknetwork.clustering import Louvain
 
 from stillwatch.detect.cells import (
@@ -218,31 +218,30 @@ def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = 
     met = np.zeros(n, bool)
     cards = np.flatnonzero(own & traits.of_family("identity"))
     carded = np.zeros(n, bool)
-    carded[traits.edges(cards)[0]] = True
+    carded[traits.by_hub[:, cards].indices] = True
     for family in FORMING_FAMILIES[1:]:
         hubs = np.flatnonzero(own & traits.of_family(family))
         if len(hubs):
-            row, column = traits.edges(hubs)
-            dose = np.asarray(traits.by_hub[:, hubs].tocsr().sum(axis=1)).ravel() if family != "funding" else None
-            bits = _carrier_bits(row, column, len(hubs), inside, met, unit=traits.by_unit.unit, dose=dose)
+            carried = traits.by_hub[:, hubs]
+            dose = np.asarray(carried.tocsr().sum(axis=1)).ravel() if family != "funding" else None
+            bits = _carrier_bits(carried, inside, met, unit=traits.by_unit.unit, dose=dose)
             total += np.where(carded, 0.0, bits) if family == "funding" else bits
             if joint:
-                met[row] = True
+                met[carried.indices] = True
     if len(cards):
-        row, column = traits.edges(cards)
         vouching = inside & (total > 0) if joint else inside
-        total += _carrier_bits(row, column, len(cards), vouching, np.zeros(n, bool), unit=np.arange(n))
+        total += _carrier_bits(traits.by_hub[:, cards], vouching, np.zeros(n, bool), unit=np.arange(n))
     return total
 
 
-def _carrier_bits(
-    row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask, *, unit: Ints, dose: Floats | None = None
-) -> Floats:
-    """One family's e-value of every account in bits, from the edges (account, hub) of the hubs that lean to a group.
+def _carrier_bits(carried: csc_matrix, inside: Mask, met: Mask, *, unit: Ints, dose: Floats | None = None) -> Floats:
+    """One family's e-value of every account in bits, from who carries the hubs that lean to a group, (accounts, hubs).
 
     Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
     accounts of one payer would vouch for one another.
     """
+    n_hubs = carried.shape[1]
+    row, column = carried.indices.astype(np.int64), np.repeat(np.arange(n_hubs), np.diff(carried.indptr))
     carries = np.zeros(len(inside), bool)
     carries[row] = True
     at, place = np.flatnonzero(carries), (np.cumsum(carries) - 1)[row]

@@ -99,11 +99,6 @@ class Traits:
         """Which hubs belong to a family."""
         return np.array([kind.family == family for kind in KINDS])[self.kind]
 
-    def edges(self, hubs: Ints) -> tuple[Ints, Ints]:
-        """(account, position in `hubs`) of every edge of some hubs, hub by hub; cost: those edges."""
-        found = self.by_hub[:, hubs].tocoo()
-        return found.row.astype(np.int64), found.col.astype(np.int64)
-
     def half(self, number: int) -> Mask:
         """Hubs of one of the `N_HALVES` halves; its neighbour (number ^ 1) holds the others."""
         return np.asarray(self.coins[:, number // 2] == number % 2)
@@ -141,7 +136,10 @@ def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Tr
     """
     with ThreadPoolExecutor(threads) as pool:
         edges = list(pool.map(lambda kind: _edges(population, kind, key), KINDS))
-    hubs = [_shared_hubs(value) for _, value, _ in edges]
+        hubs = list(pool.map(lambda edge: _shared_hubs(edge[1]), edges))
+        template = np.concatenate(
+            list(pool.map(lambda kind, found: _filled_anew(population, kind, found), KINDS, hubs))
+        )
     kinds = np.repeat(np.arange(len(KINDS)), [len(found) for found in hubs])
     keys = np.concatenate(hubs)
     rows, columns, shares, start = [], [], [], 0
@@ -161,7 +159,6 @@ def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Tr
     )
     tossed = combine([keys, kinds.astype(np.uint64)], key)
     coins = ((tossed[:, None] >> np.arange(SPLITS, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
-    template = np.concatenate([_filled_anew(population, kind, found) for kind, found in zip(KINDS, hubs, strict=True)])
     ways = _every_way(population, matrix, alone, kinds)
     return Traits(kinds, keys, coins, matrix, matrix.tocsc(), alone, template, *ways)
 
