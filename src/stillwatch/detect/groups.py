@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 from sknetwork.clustering import Louvain
 
 from stillwatch.detect.cells import (
@@ -304,39 +304,40 @@ def membership_bits(
     met = np.zeros(n, bool)
     cards = np.flatnonzero(own & traits.of_family("identity"))
     carded = np.zeros(n, bool)
-    carded[traits.by_account.edges(cards)[0]] = True
+    carded[traits.by_hub[:, cards].indices] = True
     for family in FORMING_FAMILIES[1:]:
         hubs = np.flatnonzero(own & traits.of_family(family))
         if len(hubs):
-            row, column = traits.by_account.edges(hubs)
-            dose = np.asarray(traits.share[:, hubs].sum(axis=1)).ravel() if family != "funding" else None
-            bits = _carrier_bits(row, column, len(hubs), inside, met, unit=traits.by_unit.unit, dose=dose)
+            carried = traits.by_hub[:, hubs]
+            dose = np.asarray(carried.tocsr().sum(axis=1)).ravel() if family != "funding" else None
+            bits = _carrier_bits(carried, inside, met, unit=traits.by_unit.unit, dose=dose)
             total += np.where(carded, 0.0, bits) if family == "funding" else bits
             if joint:
-                met[row] = True
+                met[carried.indices] = True
     if len(cards):
-        row, column = traits.by_account.edges(cards)
         vouching = inside & (total > 0) if joint else inside
-        total += _carrier_bits(row, column, len(cards), vouching, np.zeros(n, bool), unit=np.arange(n))
+        total += _carrier_bits(traits.by_hub[:, cards], vouching, np.zeros(n, bool), unit=np.arange(n))
     return total
 
 
-def _carrier_bits(
-    row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask, *, unit: Ints, dose: Floats | None = None
-) -> Floats:
-    """One family's e-value of every account in bits, from the edges (account, hub) of the hubs that lean to a group.
+def _carrier_bits(carried: csc_matrix, inside: Mask, met: Mask, *, unit: Ints, dose: Floats | None = None) -> Floats:
+    """One family's e-value of every account in bits, from who carries the hubs that lean to a group, (accounts, hubs).
 
     Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
     accounts of one payer would vouch for one another.
     """
-    at, place = np.unique(row, return_inverse=True)
+    n_hubs = carried.shape[1]
+    row, column = carried.indices.astype(np.int64), np.repeat(np.arange(n_hubs), np.diff(carried.indptr))
+    carries = np.zeros(len(inside), bool)
+    carries[row] = True
+    at, place = np.flatnonzero(carries), (np.cumsum(carries) - 1)[row]
     member, own = inside[row], inside[at]
     n_in = int(np.count_nonzero(inside))
     n_out, some_in = len(inside) - n_in, int(np.count_nonzero(own))
     some_out = len(at) - some_in
     edges_in = np.bincount(column[member], minlength=n_hubs)
     kin_edges = _of_own_unit(unit[row] * n_hubs + column, member)
-    unit_edges = _of_own_unit(unit[row], member)
+    unit_edges = np.bincount(unit[row], member)[unit[row]]
     weight = (edges_in[column] - kin_edges) / np.maximum(edges_in.sum() - unit_edges, 1)
     edges_out = np.bincount(column[~member], minlength=n_hubs)
     rate_out = (edges_out[column] - ~member + HALF) / (n_out - ~member + 1)
@@ -407,7 +408,8 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
     joined = csr_matrix((np.tile(cells.bits, 2), (np.r_[a, b], np.r_[b, a])), shape=(n_hubs, n_hubs))
     community = Louvain(shuffle_nodes=False, sort_clusters=False).fit_predict(joined)
     inner = np.flatnonzero(community[a] == community[b])
-    carried = traits.by_account.by_hub[:, hubs]
+    carried = traits.by_hub[:, hubs]
+    carried.data[:] = 1.0
     sits = carried[:, a[inner]].multiply(carried[:, b[inner]])
     belongs = csr_matrix((cells.bits[inner], (np.arange(len(inner)), community[a[inner]])), dtype=np.float64)
     weight = (sits.tocsr() @ belongs).tocsr()

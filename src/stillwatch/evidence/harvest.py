@@ -100,7 +100,7 @@ class WorkTemplates:
         templates = enriched_hubs(traits, members[choosers[members]], within=content)
         if not templates.any():
             return None
-        score = np.asarray(traits.share[:, np.flatnonzero(templates)].max(axis=1).todense()).ravel()
+        score = np.asarray(traits.by_hub[:, np.flatnonzero(templates)].max(axis=1).todense()).ravel()
         score = np.where(population.sampled >= FEWEST_PROMPTS, score, np.nan)
         return ranked(
             self.name,

@@ -112,7 +112,7 @@ def by_task(subject: Subject) -> npt.NDArray[np.int64]:
     unit = subject.population.unit.copy()
     if not len(own):
         return unit
-    share = traits.share[:, own].tocsr()
+    share = traits.by_hub[:, own].tocsr()
     used = (share[members] > 0).astype(np.int64)
     both = (used.T @ used).toarray()
     users = np.diag(both)
@@ -138,7 +138,7 @@ def carriers_of_tool(subject: Subject) -> Mask:
     traits, members = subject.traits, subject.candidate.members
     kinds = [i for i, kind in enumerate(KINDS) if kind.name in ("client", "system")]
     hubs = np.flatnonzero(np.isin(traits.kind, kinds))
-    carried = (traits.share[:, hubs] > 0).tocsr()
+    carried = (traits.by_hub[:, hubs] > 0).tocsr()
     inside = np.asarray(carried[members].sum(axis=0)).ravel()
     outside = np.asarray(carried.sum(axis=0)).ravel() - inside
     popular = (inside >= MOSTLY * len(members)) & (outside >= POPULAR_OUTSIDE)
