@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.detect.groups import enriched_hubs
+from stillwatch.detect.membership import enriched_hubs
 from stillwatch.detect.population import Population
 from stillwatch.evidence.capabilities import ELICITING
 from stillwatch.evidence.ranks import Ranking, rank_units

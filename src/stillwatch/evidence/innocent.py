@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from stillwatch.detect.groups import enriched_hubs
+from stillwatch.detect.membership import enriched_hubs
 from stillwatch.detect.population import dense
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.fleets import FLEETS

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.detect.groups import overlap
+from stillwatch.detect.growth import overlap
 from stillwatch.detect.traits import FAMILIES
 from stillwatch.evidence.innocent import Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.signal import Finding, Signal, Subject
