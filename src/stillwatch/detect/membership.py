@@ -101,8 +101,8 @@ def membership_bits(
 
     Args:
         joint: take each family given the one before and every hub that leans; False while a group grows, when only
-            hubs it made its own count, and the members it has not reached yet are no outsiders to learn from. own_content: of content, take only what the
-            group made its own.
+            hubs it made its own count, and the members it has not reached yet are no outsiders to learn from.
+        own_content: of content, take only what the group made its own.
 
     Returns:
         (accounts,) bits; cost linear in edges.
