@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
 from stillwatch.errors import InputError, SettingsError
+from stillwatch.watermark import detector
 from stillwatch.watermark.detector import Finding, Suspect, detect, least_effect, p_log10, scores, uniform_p
 from stillwatch.watermark.grams import Document, grams_of
 from stillwatch.watermark.keys import KeyRing, key_words
@@ -135,6 +138,26 @@ def test_threads_change_nothing(ring: KeyRing) -> None:
         routing=mark.routing, decoys=decoys, on_progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert seen[-1][0] == seen[-1][1] == len(seen)
+
+
+def test_an_interrupt_does_not_wait_for_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that nobody has begun to score are left."""
+    n_chunks, stopped, scored = 3000, Event(), []
+
+    def slow(packed: object, keys: Sized, width: int) -> object:
+        if scored:
+            stopped.wait()
+        scored.append(len(keys))
+        return np.zeros(len(keys))
+
+    def step() -> None:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(detector, "gumbel_sums", slow)
+    with pytest.raises(KeyboardInterrupt):
+        scores(grams_of([], width=2), np.zeros((64 * n_chunks, 2), np.uint64), scheme=Scheme(), step=step)
+    assert len(scored) < n_chunks
 
 
 def test_a_text_too_short_says_nothing(ring: KeyRing) -> None:

@@ -154,9 +154,13 @@ def scores(
 
     parts: list[Floats] = []
     with ThreadPoolExecutor(threads) as pool:
-        for part in pool.map(of, chunks):
-            parts.append(part)
-            step()
+        try:
+            for part in pool.map(of, chunks):
+                parts.append(part)
+                step()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # or an interrupt would wait for every key
+            raise
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
