@@ -37,7 +37,7 @@ from stillwatch.watermark.tails import (
 Floats = npt.NDArray[np.float64]
 
 KEYS_AT_ONCE, PAIRS_AT_ONCE = 64, 20_000_000
-"""Keys, and keys times pairs, that a thread scores before it reports progress and heeds an interrupt: about a second."""
+"""Keys, and keys times pairs, that a thread scores before it reports progress and heeds an interrupt: some seconds."""
 
 NULL_KS_MIN = 1e-4
 """Below this Kolmogorov-Smirnov p-value of the decoys the null does not hold on a text, and nothing is found in it."""
