@@ -251,6 +251,7 @@ def test_rules_are_read_for_every_call(tmp_path: Path) -> None:
     class Changing:
         policy: Policy
         snapshot: Snapshot
+        countries: None = None
 
     with made(tmp_path) as one:
         rules = Changing(policy(PLAIN), one.gate.rules.snapshot)

@@ -14,6 +14,12 @@ from stillwatch.errors import InputError, SettingsError
 TOKEN_VARIABLE = "STILLWATCH_SERVE_TOKEN"  # noqa: S105 (a name, not a token)
 SHORTEST_TOKEN = 16
 
+_SERVER = {
+    "log_level": "warning", "access_log": False, "server_header": False, "date_header": False,
+    # Its own reading of forwarded headers would take the place of ours.
+    "proxy_headers": False,
+}  # fmt: skip
+
 
 def serve(
     policy: Annotated[Path, typer.Argument(help="The policy file.")],
@@ -65,10 +71,7 @@ def serve(
         app = Service(opened.gate, opened.callers, clock=opened.clock, token=secret, at_end=opened.close_soon)
         where = "Redis" if redis else "the memory of this process"
         typer.echo(f"Listening on {host}:{port}; policy {opened.rules.policy.version}, budgets in {where}.")
-        # Its own reading of forwarded headers would take the place of ours.
-        uvicorn.run(
-            app, host=host, port=port, log_level="warning", access_log=False, server_header=False, proxy_headers=False
-        )
+        uvicorn.run(app, host=host, port=port, **_SERVER)
     finally:
         opened.close()
 
