@@ -172,6 +172,10 @@ class Broken:
     def snapshot(self) -> Any:
         raise RuntimeError("no snapshot")
 
+    @property
+    def countries(self) -> Any:
+        raise RuntimeError("no countries")
+
 
 def test_without_a_policy_nothing_passes(tmp_path: Path) -> None:
     """Where no policy is in force, nothing says that a call may pass, so it does not."""

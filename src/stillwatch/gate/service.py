@@ -181,7 +181,9 @@ class Service:
         forwarded = [(b"x-forwarded-for", _header(given.request_headers, "x-forwarded-for"))]
         peer = http.client.host if http.client else None
         caller = self._callers.request(peer, forwarded, wanted, self._clock())
-        request = replace(caller, account_id=account[:256], org_id=data.get("user_api_key_org_id"))
+        # Whoever asks is LiteLLM itself; unless it passes the header on, nobody knows the client's address.
+        ip = caller.ip if forwarded[0][1] else None
+        request = replace(caller, account_id=account[:256], org_id=data.get("user_api_key_org_id"), ip=ip)
         admission = await self._gate.admit_soon(request)
         if admission.passes:
             return self._guarded("NONE", None)
