@@ -13,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from stillwatch.journal import Journal
 from tests.conftest import ROOT
-from tests.receive.programs import MASTER_KEY, free_port, needed, running
+from tests.receive.programs import MASTER_KEY, free_port, needed, running, wait_for
 
 TOKEN = "a-token-of-sixteen-or-more"
 
@@ -113,6 +114,18 @@ def upstream() -> Iterator[Upstream]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def journaled(journal: Path, account: str, n: int) -> list[dict[str, Any]]:
+    """What a journal holds of an account, once it is that many decisions."""
+
+    def read() -> list[dict[str, Any]]:
+        entries = Journal(journal).entries() if journal.exists() else iter(())
+        bodies = [entry.body for entry in entries if entry.body["account_id"] == account]
+        return bodies if len(bodies) >= n else []
+
+    bodies: list[dict[str, Any]] = wait_for(read, what=f"the journal of {account}")
+    return bodies
 
 
 def completed(used: int) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stillwatch.journal import Journal
 from tests.gate import real
 from tests.gate.asking import Answer, ask
 from tests.receive.programs import wait_for
@@ -41,14 +40,7 @@ class Proxy:
 
     def decisions(self, account: str, n: int) -> list[dict[str, Any]]:
         """What the journal holds of an account, once it is that many."""
-
-        def read() -> list[dict[str, Any]]:
-            found = Journal(self.journal).entries() if self.journal.exists() else iter(())
-            bodies = [entry.body for entry in found if entry.body["account_id"] == account]
-            return bodies if len(bodies) >= n else []
-
-        bodies: list[dict[str, Any]] = wait_for(read, what=f"the journal of {account}")
-        return bodies
+        return real.journaled(self.journal, account, n)
 
 
 def account() -> str:
