@@ -14,6 +14,7 @@ in force.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -40,6 +41,8 @@ from stillwatch.policy.model import Policy
 from stillwatch.policy.reading import load_policy
 from stillwatch.policy.sealed import gate_key, load_snapshot
 from stillwatch.policy.snapshot import Snapshot, empty_snapshot
+
+_LOG = logging.getLogger("stillwatch")
 
 LOOK_EVERY_S = 1.0
 LONGEST_TICKET = 4096
@@ -95,7 +98,11 @@ class LiveRules:
         """Look at all files now."""
         looks = [self._policy.look()]
         looks += [one.look() for one in (self._policy.current.countries, self._snapshot) if one is not None]
-        self.errors = tuple(look.error for look in looks if look.error is not None)
+        errors = tuple(look.error for look in looks if look.error is not None)
+        for error in errors:
+            if error not in self.errors:
+                _LOG.warning("Not in force, the file before it still is: %s", error)
+        self.errors = errors
 
     def close(self) -> None:
         """Look no more."""
@@ -103,7 +110,11 @@ class LiveRules:
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                # What nobody thought of must not end the watch: the next file may be good.
+                _LOG.exception("A file of the gate could not be looked at; what was in force still is")
 
 
 @dataclass(frozen=True, slots=True)
