@@ -62,6 +62,8 @@ def upstream() -> Iterator[Upstream]:
 
     class Answers(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # An answer leaves at once and as a whole, so that nobody waits for an acknowledgement in between.
+        wbufsize, disable_nagle_algorithm = -1, True
 
         def log_message(self, *words: object) -> None:
             pass
@@ -195,12 +197,20 @@ if {hooked!r}:
 """
 
 
-@contextmanager
-def litellm(folder: Path, model_at: str, environ: Mapping[str, str], *, guarded_by: str | None = None) -> Iterator[str]:
-    """LiteLLM's proxy before a model server, with our hook, or with its generic guardrail at an address."""
+@dataclass(frozen=True)
+class Prepared:
+    """A proxy that can be started: its words, its port and what its environment needs."""
+
+    words: list[str]
+    port: int
+    environ: dict[str, str]
+
+
+def prepared(folder: Path, model_at: str, *, hooked: bool = False, guarded_by: str | None = None) -> Prepared:
+    """LiteLLM's proxy before a model server: alone, with our hook, or with its generic guardrail at an address."""
     executable, port = needed("litellm", "litellm"), free_port()
     paths = [str(ROOT / "src"), sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]]
-    (folder / "gatehook.py").write_text(HOOK.format(paths=paths, hooked=guarded_by is None), "utf-8")
+    (folder / "gatehook.py").write_text(HOOK.format(paths=paths, hooked=hooked), "utf-8")
     params = {"model": "openai/gpt-4o", "api_key": "none", "api_base": f"{model_at}/v1"}
     config: dict[str, Any] = {
         "model_list": [{"model_name": name, "litellm_params": params} for name in ("orion", "closed")],
@@ -209,16 +219,23 @@ def litellm(folder: Path, model_at: str, environ: Mapping[str, str], *, guarded_
             "master_key": MASTER_KEY, "custom_auth": "gatehook.user_api_key_auth", "disable_admin_ui": True,
         },
     }  # fmt: skip
-    if guarded_by is None:
+    if hooked:
         config["litellm_settings"]["callbacks"] = ["gatehook.instance"]
-    else:
+    if guarded_by is not None:
         asks = {
             "guardrail": "generic_guardrail_api", "mode": ["pre_call", "post_call"], "default_on": True,
             "api_base": guarded_by, "headers": {"Authorization": f"Bearer {TOKEN}"},
         }  # fmt: skip
         config["guardrails"] = [{"guardrail_name": "gate", "litellm_params": asks}]
     (folder / "config.yaml").write_text(json.dumps(config), "utf-8")  # JSON is YAML
-    given = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": str(folder), **environ}
-    words = [executable, "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
-    with running(words, cwd=folder, environ=given, port=port, path="/health/liveliness"):
-        yield f"http://127.0.0.1:{port}"
+    words = [executable, "--config", str(folder / "config.yaml"), "--host", "127.0.0.1", "--port", str(port)]
+    return Prepared(words, port, {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": str(folder)})
+
+
+@contextmanager
+def litellm(folder: Path, model_at: str, environ: Mapping[str, str], *, guarded_by: str | None = None) -> Iterator[str]:
+    """LiteLLM's proxy with our hook, or with its generic guardrail instead: its address."""
+    one = prepared(folder, model_at, hooked=guarded_by is None, guarded_by=guarded_by)
+    given = one.environ | dict(environ)
+    with running(one.words, cwd=folder, environ=given, port=one.port, path="/health/liveliness"):
+        yield f"http://127.0.0.1:{one.port}"
