@@ -1,6 +1,8 @@
 """gate: what a decision costs, and whether a campaign of many accounts is held to its budget.
 
-    python benchmarks/gate.py [--redis redis://127.0.0.1:6379/8] [--envoy PATH] [--write benchmarks/gate.md]
+    python benchmarks/gate.py [--redis redis://127.0.0.1:6379/8] [--envoy PATH] [--litellm] [--write benchmarks/gate.md]
+
+With `--litellm`, `STILLWATCH_SERVICES` names the folder of LiteLLM's executable.
 
 Wall-clock figures mean what they say on a quiet machine only; the load is written beside them, and what is compared is
 measured in turns in the same run. The Redis is used under a prefix of its own.
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -37,6 +39,10 @@ from stillwatch.policy.model import micros
 from stillwatch.policy.reading import parse_policy
 from stillwatch.policy.ruling import Request
 from stillwatch.policy.snapshot import Lineage, Snapshot, gather
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.gate import real
 
 SEED = 7
 N_ACCOUNTS, N_CAMPAIGNS, N_MEMBERS = 1_000_000, 100, 1_000
@@ -355,7 +361,7 @@ def behind_envoy(folder: Path, redis: str, envoy: str) -> Iterator[str]:
     ):
         for _ in range(10):
             for name, took in latencies.items():
-                latency, n_failed = asyncio.run(_in_turn(ports[name], 300))
+                latency, n_failed = asyncio.run(_in_turn(ports[name], asks(300), (200, 429)))
                 took.extend(latency)
                 failed += n_failed
     yield f"| calls answered neither 200 nor 429 | {failed} of {sum(map(len, latencies.values()))} | | |"
@@ -365,15 +371,71 @@ def behind_envoy(folder: Path, redis: str, envoy: str) -> Iterator[str]:
     yield f"\nAdded: {p50 * 1e3:.2f} ms at p50, {p99 * 1e3:.2f} ms at p99."
 
 
-async def _in_turn(port: int, n: int) -> tuple[list[float], int]:
+async def _in_turn(port: int, calls: Sequence[bytes], ok: Sequence[int]) -> tuple[list[float], int]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     took, failed = [], 0
-    for ask in asks(n):
+    for ask in calls:
         before = time.perf_counter()
-        failed += await _one(reader, writer, ask) not in (200, 429)
+        failed += await _one(reader, writer, ask) not in ok
         took.append(time.perf_counter() - before)
     writer.close()
     return took, failed
+
+
+PROXIES = {
+    "LiteLLM": {}, "the same again": {}, "LiteLLM with the hook": {"hooked": True}, "LiteLLM with the guardrail": {},
+}  # fmt: skip
+
+
+def behind_litellm(folder: Path, redis: str) -> Iterator[str]:
+    """One client through four real LiteLLM proxies, in turns: two without the gate show the noise of the measure."""
+    (folder / "policy.toml").write_bytes(POLICY)
+    (folder / "token").write_text(real.TOKEN, "utf-8")
+    home = {"STILLWATCH_HOME": str(folder / "home"), "STILLWATCH_POLICY": str(folder / "policy.toml")}
+    serve = [*SERVE, str(folder / "policy.toml"), "--redis", redis, "--port", "8462", "--new-budgets"]
+    latencies: dict[str, list[list[float]]] = {name: [] for name in PROXIES}
+    costs: dict[str, list[float]] = {name: [] for name in PROXIES}
+    failed = 0
+    with ExitStack() as stack:
+        behind = stack.enter_context(real.upstream())
+        stack.enter_context(program([*serve, "--token-file", str(folder / "token")], 8462, home))
+        proxies = {}
+        for at, (name, how) in enumerate(PROXIES.items()):
+            own = folder / str(at)
+            own.mkdir()
+            guard = "http://127.0.0.1:8462" if "guardrail" in name else None
+            one = real.prepared(own, behind.address, guarded_by=guard, **how)
+            # The hook finds its gate in the environment; our own path would come before LiteLLM's packages.
+            environ = home | {"STILLWATCH_REDIS": redis} | one.environ
+            proxies[name] = stack.enter_context(program(one.words, one.port, environ))
+        for turn in range(13):
+            for at in range(len(PROXIES)):  # who begins changes, so that no place in a turn is anybody's
+                name = list(PROXIES)[(at + turn) % len(PROXIES)]
+                port, used = proxies[name]
+                before = used()
+                took, n_failed = asyncio.run(_in_turn(port, chats(40), (200,)))
+                failed += n_failed
+                if turn:  # the first only warms up
+                    latencies[name].append(took)
+                    costs[name].append((used() - before) / 40 * 1e3)
+    yield f"| calls not answered 200 | {failed} of {13 * 40 * len(PROXIES)} | | | |"
+    for name, turns in latencies.items():
+        yield f"| {name} | {quantiles(np.concatenate(turns))} | {median(costs[name]):.1f} |"
+    yield "\nAgainst the first, turn by turn (medians of 40 calls; the middle one of 12 turns, least and most):"
+    first, *others = (np.median(turns, axis=1) * 1e3 for turns in latencies.values())
+    for name, found in zip(list(PROXIES)[1:], others, strict=True):
+        added = found - first
+        yield f"- {name}: {np.median(added):+.2f} ms ({added.min():+.2f} to {added.max():+.2f})"
+
+
+def chats(n: int) -> list[bytes]:
+    """Chat completions of n accounts."""
+    body = b'{"model": "orion", "max_tokens": 100, "messages": [{"role": "user", "content": "used=10"}]}'
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-customer\r\n"
+        "content-type: application/json\r\nx-account-id: acc-{}\r\ncontent-length: {}\r\n\r\n"
+    )
+    return [head.format(at, len(body)).encode() + body for at in range(n)]
 
 
 def main() -> None:
@@ -381,8 +443,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--redis", default="redis://127.0.0.1:6379/8")
     parser.add_argument("--envoy")
+    parser.add_argument("--litellm", action="store_true")
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--only", nargs="*", default=["process", "campaign", "http", "envoy"])
+    parser.add_argument("--only", nargs="*", default=["process", "campaign", "http", "envoy", "litellm"])
     given = parser.parse_args()
     times = "p50 ms | p99 ms | p99.9 ms"
     parts: dict[str, tuple[str, str, Callable[[Path], Iterator[str]]]] = {
@@ -406,13 +469,20 @@ def main() -> None:
             f"| path | {times} |",
             lambda folder: behind_envoy(folder, given.redis, given.envoy),
         ),
+        "litellm": (
+            "Behind a real LiteLLM proxy, one client, in turns. Bar: the hook under the proxy's own noise",
+            f"| path | {times} | proxy's CPU ms each |",
+            lambda folder: behind_litellm(folder, given.redis),
+        ),
     }
     load = os.getloadavg()[0]
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, seed {SEED}"
-    said = f"{machine}, load average at the start {load:.1f}; command: `python benchmarks/gate.py --envoy PATH`"
+    said = (
+        f"{machine}, load average at the start {load:.1f}; command: `python benchmarks/gate.py --envoy PATH --litellm`"
+    )
     lines = ["# Gate", "", said, ""]
     for name, (title, head, part) in parts.items():
-        if name not in given.only or (name == "envoy" and not given.envoy):
+        if name not in given.only or (name in ("envoy", "litellm") and not getattr(given, name)):
             continue
         print(title, flush=True)
         with tempfile.TemporaryDirectory() as folder:

@@ -313,32 +313,95 @@ def data(call_id: str = "1", **more: Any) -> dict[str, Any]:
     } | more
 
 
+def ended(calls: Calls, passed: dict[str, Any], total_tokens: int | None) -> Any:
+    """LiteLLM's success event of a call that passed."""
+    kwargs = {
+        "litellm_call_id": passed["litellm_call_id"], "litellm_params": {"metadata": passed["metadata"]},
+        "standard_logging_object": {} if total_tokens is None else {"total_tokens": total_tokens},
+    }  # fmt: skip
+    return calls.succeeded(kwargs, None)
+
+
+async def refused(calls: Calls, asked: dict[str, Any]) -> bool:
+    """Whether a call is refused, and when to come back is said."""
+    try:
+        await calls.before(who(), asked, "acompletion")
+    except Refusal as error:
+        assert error.args[0] == 429 and error.args[2]["retry-after"]
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
-    ("kwargs", "went_well", "n"),
+    ("more", "how", "n"),
     [
-        ({"standard_logging_object": {"total_tokens": 10}}, True, 3),
-        ({"standard_logging_object": {}}, True, 1),
-        ({}, False, 3),
-        ({"stream": True}, False, 1),
+        ({}, 10, 3), ({"stream": True}, 10, 3), ({}, 9_000, 1), ({}, None, 1), ({}, "failed", 3),
+        ({"stream": True}, "failed", 1), ({}, "lost", 1), ({"metadata": "a text"}, 10, 3), ({"metadata": None}, 10, 3),
     ],
-)
-def test_the_hook_settles_by_the_call_id(tmp_path: Path, kwargs: Any, went_well: bool, n: int) -> None:
-    """Success settles by the stated tokens, a failure gives back, a broken stream and silence stay spent."""
+)  # fmt: skip
+def test_the_hook_settles_each_call(tmp_path: Path, more: Any, how: Any, n: int) -> None:
+    """Success settles by the stated tokens, failure for good gives back; a broken stream and silence stay spent."""
 
     async def run(one: Made) -> int:
         calls, passed = hooked(one), 0
         for number in range(3):
-            try:
-                await calls.before(who(), data(str(number)), "completion")
-            except Refusal as error:
-                assert error.args[0] == 429 and error.args[2]["retry-after"]
+            asked = data(str(number), **more)
+            if await refused(calls, asked):
                 continue
             passed += 1
-            await calls.after({"litellm_call_id": str(number), **kwargs}, None, went_well=went_well)
+            if how == "failed":
+                await calls.failed(asked)
+            elif how != "lost":
+                await ended(calls, asked, how)
         return passed
 
     with made(tmp_path) as one:
         assert asyncio.run(run(one)) == n
+
+
+def test_a_client_that_gives_two_calls_one_id_gains_nothing(tmp_path: Path) -> None:
+    """Each call is settled by its own tokens, whatever a client names its calls or writes into its metadata."""
+
+    async def run(one: Made) -> None:
+        calls = hooked(one)
+        small, large = data("same", max_tokens=100), data("same", max_tokens=6_000)
+        for one_of_them in (small, large):
+            assert not await refused(calls, one_of_them)
+        await ended(calls, small, 10)
+        await ended(calls, large, 6_000)
+        assert await refused(calls, data(max_tokens=4_500))
+        # Another's decision, named by a client that is then refused, is not given back.
+        forged = data(max_tokens=9_000, metadata=dict(small["metadata"]), litellm_metadata=dict(large["metadata"]))
+        assert await refused(calls, forged)
+        await calls.failed(forged)
+        assert await refused(calls, data(max_tokens=4_500))
+
+    with made(tmp_path) as one:
+        asyncio.run(run(one))
+
+
+@pytest.mark.parametrize(
+    ("told", "ip"),
+    [
+        ({"metadata": {"requester_ip_address": "198.51.100.7"}}, "198.51.100.7"),
+        ({"metadata": {"requester_ip_address": "1.1.1.1"}, "litellm_metadata": {"requester_ip_address": STRANGER}},
+         STRANGER),
+        ({"metadata": {"requester_ip_address": "1.1.1.1, 198.51.100.7"}}, "198.51.100.7"),
+        ({"metadata": {"requester_ip_address": "1.1.1.1,198.51.100.7, 10.0.0.9"}}, "198.51.100.7"),
+        ({"metadata": {"requester_ip_address": ""}}, None), ({"metadata": {"requester_ip_address": 7}}, None),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_the_hook_takes_the_address_from_litellm(tmp_path: Path, told: Any, ip: str | None) -> None:
+    """What a client writes into its own metadata, or into the forwarded header, is not its address."""
+    text = PLAIN + '[[networks.rules]]\nname = "open"\ncidrs = ["198.51.100.7/32", "203.0.113.9/32"]\naction = "deny"\n'
+    with made(tmp_path, text) as one:
+        try:
+            asyncio.run(hooked(one).before(who(), data(**told), "acompletion"))
+            passed = True
+        except Refusal:
+            passed = False
+    assert passed is (ip is None)
 
 
 def test_the_hook_marks_and_strips(tmp_path: Path) -> None:

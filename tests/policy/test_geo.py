@@ -48,8 +48,8 @@ def test_a_real_database_is_read(tmp_path: Path) -> None:
     pytest.importorskip("maxminddb")
     write_mmdb(tmp_path / "geo.mmdb", {"192.0.2.0/24": "XX", "198.51.100.0/25": "YY"})
     countries = Countries.open(tmp_path / "geo.mmdb")
-    asked = ("192.0.2.77", "198.51.100.1", "198.51.100.200", "::1", "junk")
-    assert [countries.of(ip) for ip in asked] == ["XX", "YY", None, None, None]
+    asked = ("192.0.2.77", "::ffff:192.0.2.77", "198.51.100.1", "198.51.100.200", "::1", "junk", "")
+    assert [countries.of(ip) for ip in asked] == ["XX", "XX", "YY", None, None, None, None]
 
 
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:

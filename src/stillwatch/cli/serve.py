@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,12 @@ from stillwatch.errors import InputError, SettingsError
 
 TOKEN_VARIABLE = "STILLWATCH_SERVE_TOKEN"  # noqa: S105 (a name, not a token)
 SHORTEST_TOKEN = 16
+
+_SERVER = {
+    "log_level": "warning", "access_log": False, "server_header": False, "date_header": False,
+    # Its own reading of forwarded headers would take the place of ours.
+    "proxy_headers": False,
+}  # fmt: skip
 
 
 def serve(
@@ -36,7 +43,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond this machine a token is needed.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4319,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65_535)] = 4319,
     key_file: Annotated[Path | None, typer.Option(help="Root key file instead of the one in STILLWATCH_HOME.")] = None,
 ) -> None:
     """Listen for the checks of gateways (Envoy, Traefik, nginx, LiteLLM's guardrail) and answer by the policy.
@@ -59,18 +66,29 @@ def serve(
         )  # fmt: skip
     uvicorn = require("uvicorn", "serve")
     places = Places(policy, snapshot, redis, tuple(trusted_proxy or ()), tickets, new_budgets)
-    opened = Opened.open(places, os.environ, clock=NOW, key_file=key_file)
+    with _listening(host, port) as listening:
+        opened = Opened.open(places, os.environ, clock=NOW, key_file=key_file)
+        try:
+            secret = None if token is None else Secret(token.encode())
+            app = Service(opened.gate, opened.callers, clock=opened.clock, token=secret, at_end=opened.close_soon)
+            where = "Redis" if redis else "the memory of this process"
+            typer.echo(f"Listening on {host}:{port}; policy {opened.rules.policy.version}, budgets in {where}.")
+            uvicorn.Server(uvicorn.Config(app, **_SERVER)).run(sockets=[listening])
+        finally:
+            opened.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    # Named as TCP, so that asyncio sends each piece of an answer at once instead of waiting for acknowledgements.
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        secret = None if token is None else Secret(token.encode())
-        app = Service(opened.gate, opened.callers, clock=opened.clock, token=secret, at_end=opened.close_soon)
-        where = "Redis" if redis else "the memory of this process"
-        typer.echo(f"Listening on {host}:{port}; policy {opened.rules.policy.version}, budgets in {where}.")
-        # Its own reading of forwarded headers would take the place of ours.
-        uvicorn.run(
-            app, host=host, port=port, log_level="warning", access_log=False, server_header=False, proxy_headers=False
-        )
-    finally:
-        opened.close()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(2048)
+    except (OSError, UnicodeError) as error:
+        made.close()
+        raise SettingsError(f"cannot listen on {host}:{port}", got=str(error), do="Name another --port.") from error
+    return made
 
 
 def _is_loopback(host: str) -> bool:

@@ -21,6 +21,7 @@ from stillwatch.keys import Secret
 from stillwatch.policy.budgets import Budgets, Charge, Outcome
 from stillwatch.policy.charging import charges_of
 from stillwatch.policy.deciding import decide
+from stillwatch.policy.geo import Countries
 from stillwatch.policy.model import SWITCHABLE, Policy
 from stillwatch.policy.ruling import COARSE, REFUSING, Request, Ruling
 from stillwatch.policy.snapshot import Snapshot
@@ -45,6 +46,11 @@ class Rules(Protocol):
         """What is known of accounts."""
         ...
 
+    @property
+    def countries(self) -> Countries | None:
+        """The operator's own database of addresses, where the policy names one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FixedRules:
@@ -52,6 +58,7 @@ class FixedRules:
 
     policy: Policy
     snapshot: Snapshot
+    countries: Countries | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +121,9 @@ class Gate:
         draft = self._draft(request)
         if draft.charges:
             try:
-                draft = replace(draft, outcome=self._budgets.reserve(draft.decision_id, draft.charges))
+                draft.outcome = self._budgets.reserve(draft.decision_id, draft.charges)
             except Exception as error:
-                draft = replace(draft, failure=_said(error))
+                draft.failure = _said(error)
         return self._concluded(request, draft)
 
     async def admit_soon(self, request: Request) -> Admission:
@@ -124,9 +131,9 @@ class Gate:
         draft = self._draft(request)
         if draft.charges:
             try:
-                draft = replace(draft, outcome=await self._budgets.reserve_soon(draft.decision_id, draft.charges))
+                draft.outcome = await self._budgets.reserve_soon(draft.decision_id, draft.charges)
             except Exception as error:
-                draft = replace(draft, failure=_said(error))
+                draft.failure = _said(error)
         return self._concluded(request, draft)
 
     def settle(self, decision_id: str, used: int) -> bool:
@@ -144,21 +151,22 @@ class Gate:
             return False
 
     def _draft(self, request: Request) -> _Draft:
-        decision_id = self._name(f"decision\0{self._origin}\0{next(self._count)}")
-        policy = None
+        draft = _Draft(self._name(f"decision\0{self._origin}\0{next(self._count)}"))
         try:
-            policy, snapshot = self._rules.policy, self._rules.snapshot
-            ruling = decide(request, policy, snapshot)
-            draft = _Draft(decision_id, policy, ruling)
+            draft.policy = policy = self._rules.policy
+            countries = self._rules.countries
+            if countries is not None and request.country is None:
+                request = replace(request, country=countries.of(request.ip))
+            ruling = decide(request, policy, self._rules.snapshot)
+            charges = charges_of(request, ruling)
             if ruling.mark_key_id is not None:
-                draft = self._marked(draft, ruling.mark_key_id)
-            return replace(draft, charges=charges_of(request, ruling))
+                draft.ticket = self._tickets(ruling.mark_key_id)
+                if not draft.ticket:
+                    draft.failure = f"there is no ticket for the mark {ruling.mark_key_id}"
+            draft.ruling, draft.charges = ruling, charges
         except Exception as error:
-            return _Draft(decision_id, policy, None, failure=_said(error))
-
-    def _marked(self, draft: _Draft, key_id: str) -> _Draft:
-        ticket = self._tickets(key_id)
-        return replace(draft, ticket=ticket, failure=None if ticket else f"there is no ticket for the mark {key_id}")
+            draft.failure = _said(error)
+        return draft
 
     def _name(self, text: str) -> str:
         return hashlib.blake2b(text.encode(), digest_size=16, key=self._secret.reveal()).hexdigest()
@@ -172,16 +180,17 @@ class Gate:
             return admission
         if draft.failure is not None or not admission.passes:
             return admission
-        return _failed(request, replace(draft, failure="the journal takes no more"))
+        draft.failure = "the journal takes no more"
+        return _failed(request, draft)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Draft:
     """A decision in the making: the policy and its ruling, what is charged, and what failed or was refused."""
 
     decision_id: str
-    policy: Policy | None
-    ruling: Ruling | None
+    policy: Policy | None = None
+    ruling: Ruling | None = None
     charges: tuple[Charge, ...] = ()
     outcome: Outcome | None = None
     ticket: str | None = None

@@ -1,14 +1,15 @@
 """litellm_hook: the gate inside LiteLLM's proxy, as a callback: `callbacks: ["stillwatch.gate.litellm_hook.instance"]`.
 
-The instance is made on first use, from the environment (`stillwatch.gate.opening`). A call is judged before it is made;
-what it reserved is settled by the success event, or given back by the event of a failure that streamed nothing. A
-stream that is abandoned brings no success event, so it stays spent.
+The instance is made on first use, from the environment (`stillwatch.gate.opening`). A call is judged before it is
+made, and its decision travels in LiteLLM's own metadata: a client chooses the call id, and may give one to several
+calls. What was reserved is settled by the success event; a stream that a client leaves is settled by what LiteLLM
+counted of it. A call that failed for good and streamed nothing is given back; an attempt that failed is not, since
+another may follow.
 """
 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -23,8 +24,8 @@ from stillwatch.gate.asked import allowed_body, asked, used_tokens
 from stillwatch.gate.callers import MOST_CHARACTERS, Callers
 from stillwatch.policy.ruling import Request
 
-MOST_CALLS = 100_000
-"""Calls under way that are remembered; of those beyond, the oldest stay spent."""
+DECISION = "stillwatch_decision"
+"""Under which the id of a decision travels through LiteLLM."""
 
 _PATHS = {
     "responses": "/responses", "aresponses": "/responses", "embeddings": "/embeddings", "embedding": "/embeddings",
@@ -52,42 +53,47 @@ class Calls:
         refuse: Callable[[int, dict[str, object], dict[str, str]], Exception],
     ) -> None:  # fmt: skip
         self._gate, self._callers, self._clock, self._refuse = gate, callers, clock, refuse
-        self._open: OrderedDict[str, str] = OrderedDict()
 
     async def before(self, who: Any, data: dict[str, Any], call_type: str) -> dict[str, Any]:
         """The call as it may be made. Raises what `refuse` makes where it may not."""
         path = _PATHS.get(str(call_type), f"/{call_type}")
+        metadata = _metadata(data)
+        for theirs in _both(data):
+            theirs.pop(DECISION, None)
         admission = await self._gate.admit_soon(self._request(who, data, path))
         if not admission.passes:
             raise self._refusal(admission)
-        call_id = data.get("litellm_call_id")
-        if isinstance(call_id, str):
-            self._open[call_id] = admission.decision_id
-            if len(self._open) > MOST_CALLS:
-                self._open.popitem(last=False)
+        metadata[DECISION] = admission.decision_id
         return allowed_body(
             path, data, features_off=admission.features_off, max_output_tokens=admission.max_output_tokens,
             mark=admission.mark, is_vllm=False,
         )  # fmt: skip
 
-    async def after(self, kwargs: Mapping[str, Any], answer: Any, *, went_well: bool) -> None:
-        """Settle a call that ended."""
-        call_id = kwargs.get("litellm_call_id")
-        used = self._used(kwargs, answer) if went_well else None if kwargs.get("stream") else 0
-        decision_id = self._open.pop(call_id, None) if isinstance(call_id, str) else None
+    async def succeeded(self, kwargs: Mapping[str, Any], answer: Any) -> None:
+        """Settle a call that was answered, by the tokens that are stated; where none are, all stays spent."""
+        params = kwargs.get("litellm_params")
+        decision_id = _decision(params if isinstance(params, Mapping) else {})
+        used = self._used(kwargs, answer)
         if decision_id is not None and used is not None:
             await self._gate.settle_soon(decision_id, used)
+
+    async def failed(self, data: Mapping[str, Any]) -> None:
+        """Give back what a call reserved that failed for good, unless its answer may have begun."""
+        decision_id = _decision(data)
+        if decision_id is not None and not data.get("stream"):
+            await self._gate.settle_soon(decision_id, 0)
 
     def _refusal(self, admission: Admission) -> Exception:
         headers = {name.decode(): value.decode() for name, value in headers_of(admission)}
         return self._refuse(status_of(admission), error_of(admission), headers)
 
-    def _request(self, who: Any, data: Mapping[str, Any], path: str) -> Request:
+    def _request(self, who: Any, data: dict[str, Any], path: str) -> Request:
         texts = {name: data[name] for name in _TEXTS if data.get(name) is not None}
         n_bytes = len(msgspec.json.encode(texts, enc_hook=str))
-        metadata = data.get("metadata") or data.get("litellm_metadata") or {}
-        peer = metadata.get("requester_ip_address") if isinstance(metadata, Mapping) else None
-        request = self._callers.request(peer, (), asked(path, data, n_bytes), self._clock())
+        # Told to believe the header of forwarded addresses, LiteLLM hands over all of it.
+        *forwarded, peer = str(_metadata(data).get("requester_ip_address") or "").split(",")
+        hops = ((b"x-forwarded-for", ",".join(forwarded).encode("latin-1", "replace")),)
+        request = self._callers.request(peer.strip() or None, hops, asked(path, data, n_bytes), self._clock())
         known = [str(getattr(who, name, None) or "") for name in _KNOWN]
         account = next((text for text in known if text not in NOBODY), "anonymous")
         told = getattr(who, "metadata", None)
@@ -108,6 +114,24 @@ class Calls:
             }
         names = ("total_tokens", "prompt_tokens", "completion_tokens")
         return used_tokens({name: n for name in names if isinstance(n := usage.get(name), int) and n > 0})
+
+
+def _both(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """LiteLLM's metadata of a call, its own first: where that has a name of its own, `metadata` is the client's."""
+    found = (data.get(name) for name in ("litellm_metadata", "metadata"))
+    return [metadata for metadata in found if isinstance(metadata, dict)]
+
+
+def _metadata(data: dict[str, Any]) -> dict[str, Any]:
+    found = _both(data)
+    if not found:
+        data["metadata"] = {}
+    return found[0] if found else data["metadata"]
+
+
+def _decision(data: Mapping[str, Any]) -> str | None:
+    ids = (metadata.get(DECISION) for metadata in _both(data))
+    return next((one for one in ids if isinstance(one, str)), None)
 
 
 def hook(calls: Callable[[], Calls]) -> Any:
@@ -133,12 +157,13 @@ def hook(calls: Callable[[], Calls]) -> Any:
         async def async_log_success_event(
             self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any, **_more: Any
         ) -> None:
-            await mine().after(kwargs, response_obj, went_well=True)
+            await mine().succeeded(kwargs, response_obj)
 
-        async def async_log_failure_event(
-            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any, **_more: Any
-        ) -> None:
-            await mine().after(kwargs, response_obj, went_well=False)
+        async def async_post_call_failure_hook(
+            self, request_data: dict[str, Any], original_exception: Exception, user_api_key_dict: Any, *_more: Any,
+            **_also: Any,
+        ) -> None:  # fmt: skip
+            await mine().failed(request_data)
 
     return GateHook()
 

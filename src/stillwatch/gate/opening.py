@@ -14,6 +14,7 @@ in force.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -34,11 +35,14 @@ from stillwatch.keys import RootKey, state_home
 from stillwatch.policy.budgets import Budgets
 from stillwatch.policy.budgets_memory import MemoryBudgets
 from stillwatch.policy.budgets_redis import RedisBudgets
+from stillwatch.policy.geo import Countries
 from stillwatch.policy.live import Live
 from stillwatch.policy.model import Policy
 from stillwatch.policy.reading import load_policy
 from stillwatch.policy.sealed import gate_key, load_snapshot
 from stillwatch.policy.snapshot import Snapshot, empty_snapshot
+
+_LOG = logging.getLogger("stillwatch")
 
 LOOK_EVERY_S = 1.0
 LONGEST_TICKET = 4096
@@ -47,10 +51,28 @@ LONGEST_TICKET = 4096
 NOW: Callable[[], datetime] = partial(datetime.now, UTC)
 
 
-class LiveRules:
-    """The policy and the snapshot as their files are now; a thread looks every second."""
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """A policy, and the database of addresses it names: they come into force together."""
 
-    def __init__(self, policy: Live[Policy], snapshot: Live[Snapshot] | None) -> None:
+    policy: Policy
+    countries: Live[Countries] | None
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read both.
+
+        Raises:
+            PolicyError: one of them cannot be read. ExtraMissing: the policy names a database, and nothing reads it.
+        """
+        policy = load_policy(path)
+        return cls(policy, Live(path.parent / policy.mmdb, Countries.open) if policy.mmdb else None)
+
+
+class LiveRules:
+    """The policy, its database of addresses and the snapshot as their files are now; a thread looks every second."""
+
+    def __init__(self, policy: Live[Ruled], snapshot: Live[Snapshot] | None) -> None:
         self._policy, self._snapshot, self._empty = policy, snapshot, empty_snapshot()
         self.errors: tuple[str, ...] = ()
         self._stop = threading.Event()
@@ -59,17 +81,28 @@ class LiveRules:
     @property
     def policy(self) -> Policy:
         """The policy in force."""
-        return self._policy.current
+        return self._policy.current.policy
 
     @property
     def snapshot(self) -> Snapshot:
         """The snapshot in force."""
         return self._empty if self._snapshot is None else self._snapshot.current
 
+    @property
+    def countries(self) -> Countries | None:
+        """The database of addresses in force."""
+        held = self._policy.current.countries
+        return None if held is None else held.current
+
     def look(self) -> None:
-        """Look at both files now."""
-        looks = [one.look() for one in (self._policy, self._snapshot) if one is not None]
-        self.errors = tuple(look.error for look in looks if look.error is not None)
+        """Look at all files now."""
+        looks = [self._policy.look()]
+        looks += [one.look() for one in (self._policy.current.countries, self._snapshot) if one is not None]
+        errors = tuple(look.error for look in looks if look.error is not None)
+        for error in errors:
+            if error not in self.errors:
+                _LOG.warning("Not in force, the file before it still is: %s", error)
+        self.errors = errors
 
     def close(self) -> None:
         """Look no more."""
@@ -77,7 +110,11 @@ class LiveRules:
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                # What nobody thought of must not end the watch: the next file may be good.
+                _LOG.exception("A file of the gate could not be looked at; what was in force still is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +182,7 @@ class Opened:
         """
         home = state_home(environ)
         root = RootKey.load(home, key_file=key_file, environ=environ)
-        policy = Live(places.policy, load_policy)
+        policy = Live(places.policy, Ruled.load)
         snapshot = places.snapshot and Live(places.snapshot, lambda path: load_snapshot(path, root, clock()))
         budgets = _budgets(places, root)
         callers = Callers(trusted=places.trusted, secret=root.subkey("rows"))

@@ -50,7 +50,7 @@ local function hold(key, debt, pay, unit)
 end
 
 if ARGV[1] == 'reserve' then
-  if redis.call('EXISTS', KEYS[2]) == 1 then return {1} end
+  if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
   local n, waits, fits, debts, lease = #KEYS - 2, {}, true, {}, {whole(began)}
   for i = 1, n do
     local a = 5 * i - 2
@@ -62,10 +62,7 @@ if ARGV[1] == 'reserve' then
     else waits[i] = 0 end
     fits = fits and waits[i] == 0
   end
-  if not fits then
-    table.insert(waits, 1, 0)
-    return waits
-  end
+  if not fits then return waits end
   for i = 1, n do
     local a = 5 * i - 2
     local pay, unit, cost = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 3])
@@ -75,12 +72,12 @@ if ARGV[1] == 'reserve' then
     end
   end
   redis.call('SET', KEYS[2], table.concat(lease, '\n'), 'PX', ARGV[2])
-  return {1}
+  return 1
 end
 
 -- Settle: the lease says what was taken, and goes, so that nothing comes back twice.
 local lease = redis.call('GET', KEYS[2])
-if not lease then return {0} end
+if not lease then return 0 end
 redis.call('DEL', KEYS[2])
 local first = true
 local is_mine = true
@@ -98,4 +95,4 @@ for line in string.gmatch(lease, '[^\n]+') do
     end
   end
 end
-return {1}
+return 1

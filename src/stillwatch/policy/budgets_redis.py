@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 from stillwatch.errors import BudgetsError
 from stillwatch.extras import require
 from stillwatch.keys import Secret
-from stillwatch.policy.budgets import MOST_KEPT_MS, Charge, Outcome, checked
+from stillwatch.policy.budgets import MOST_KEPT_MS, Charge, Limit, Outcome, checked
+from stillwatch.policy.redis_line import Line, packed
 
 SCRIPT = (files("stillwatch.policy") / "budgets.lua").read_text("utf-8")
 
@@ -49,22 +51,28 @@ class RedisBudgets:
             raise BudgetsError("budgets in Redis need a positive timeout, a lease of up to a week and a plain prefix")
         redis = require("redis", "redis")
         soon = require("redis.asyncio", "redis")
-        self._secret, self._prefix, self._lease_ms = secret, f"{{{prefix}}}:", str(lease_ms)
-        self._text, self._sha = script, hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        self._secret, self._prefix, self._lease_ms = secret, f"{{{prefix}}}:".encode(), str(lease_ms).encode()
+        self._began = self._prefix + b"began"
+        self._text = script.encode()
+        self._sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()
         self._refusals: tuple[type[Exception], ...] = (redis.RedisError, OSError, TimeoutError, ValueError)
         # A script that is not held there yet, or a connection gone stale: under the same lease nothing is taken twice.
         self._once_more: tuple[type[Exception], ...] = (redis.exceptions.NoScriptError, redis.ConnectionError)
-        given: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        self._refusal: type[Exception] = redis.ResponseError
+        self._timeout_s = timeout_s
         never = require("redis.backoff", "redis").NoBackoff()
+        again = require("redis.retry", "redis").Retry(never, 0)
+        again_soon = require("redis.asyncio.retry", "redis").Retry(never, 0)
+        given: dict[str, Any] = {"socket_connect_timeout": timeout_s}
         try:
-            self._now = redis.Redis.from_url(url, retry=require("redis.retry", "redis").Retry(never, 0), **given)
-            self._soon = soon.Redis.from_url(
-                url, retry=require("redis.asyncio.retry", "redis").Retry(never, 0), **given
-            )
+            self._now = redis.Redis.from_url(url, retry=again, socket_timeout=timeout_s, **given)
+            # The line itself waits no longer than the timeout.
+            self._soon = soon.ConnectionPool.from_url(url, retry=again_soon, socket_timeout=None, **given)
         except ValueError as error:
             raise BudgetsError(
                 "this is no address of a Redis", got=str(error), expected="redis://HOST:PORT/DB"
             ) from None
+        self._line: Line | None = None
 
     def check(self) -> None:
         """Refuse a Redis that would forget single keys.
@@ -85,7 +93,7 @@ class RedisBudgets:
 
     def begin_new(self) -> bool:
         """Say that nothing was spent before now. False, and nothing happens, where the store has begun already."""
-        return bool(self._asked([self._began], ["new"]) == 1)
+        return _is_yes(self._asked([self._began], [b"new"]))
 
     def reserve(self, lease: str, charges: Sequence[Charge]) -> Outcome:
         """Take every charge, or none. Cost: one round trip."""
@@ -94,7 +102,7 @@ class RedisBudgets:
 
     def settle(self, lease: str, used: int) -> bool:
         """Give back what was not used, or take what was used beyond."""
-        return bool(self._asked(*self._settlement(lease, used))[0] == 1)
+        return _is_yes(self._asked(*self._settlement(lease, used)))
 
     async def reserve_soon(self, lease: str, charges: Sequence[Charge]) -> Outcome:
         """`reserve` for an event loop."""
@@ -103,42 +111,36 @@ class RedisBudgets:
 
     async def settle_soon(self, lease: str, used: int) -> bool:
         """`settle` for an event loop."""
-        return bool((await self._asked_soon(*self._settlement(lease, used)))[0] == 1)
+        return _is_yes(await self._asked_soon(*self._settlement(lease, used)))
 
     def close(self) -> None:
         """Let go of the connections of `reserve` and `settle`."""
         self._now.close()
 
     async def close_soon(self) -> None:
-        """Let go of the connections of `reserve_soon` and `settle_soon`."""
-        await self._soon.aclose()
+        """Let go of the connection of `reserve_soon` and `settle_soon`, in the event loop that asked."""
+        line, self._line = self._line, None
+        if line is not None and line.is_here:
+            await line.close()
 
-    @property
-    def _began(self) -> str:
-        return f"{self._prefix}began"
-
-    def _reservation(self, lease: str, charges: Sequence[Charge]) -> tuple[list[str], list[str]]:
-        words = ["reserve", self._lease_ms]
+    def _reservation(self, lease: str, charges: Sequence[Charge]) -> tuple[list[bytes], list[bytes]]:
+        keys, words = [self._began, self._key("lease", lease)], [b"reserve", self._lease_ms]
         for charge in checked(charges):
-            limit = charge.limit
-            words += map(str, (limit.pay, limit.unit, limit.burst, charge.cost, int(charge.settles)))
-        return [self._began, self._key("lease", lease), *map(self._key_of, charges)], words
+            keys.append(self._key(charge.kind, f"{charge.name}\0{charge.subject}"))
+            words += (*_words(charge.limit), b"%d" % charge.cost, b"1" if charge.settles else b"0")
+        return keys, words
 
-    def _settlement(self, lease: str, used: int) -> tuple[list[str], list[str]]:
+    def _settlement(self, lease: str, used: int) -> tuple[list[bytes], list[bytes]]:
         if used < 0:
             raise BudgetsError("a call cannot have used fewer than no tokens", got=str(used))
-        return [self._began, self._key("lease", lease)], ["settle", str(used)]
+        return [self._began, self._key("lease", lease)], [b"settle", b"%d" % used]
 
-    def _key_of(self, charge: Charge) -> str:
-        return self._key(charge.kind, f"{charge.name}\0{charge.subject}")
+    def _key(self, kind: str, name: str) -> bytes:
+        text = f"{kind}\0{name}".encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(text, digest_size=16, key=self._secret.reveal()).hexdigest()
+        return b"%b%c%b" % (self._prefix, ord(kind[0]), digest.encode())
 
-    def _key(self, kind: str, name: str) -> str:
-        digest = hashlib.blake2b(
-            f"{kind}\0{name}".encode("utf-8", "surrogatepass"), digest_size=16, key=self._secret.reveal()
-        )
-        return f"{self._prefix}{kind[0]}{digest.hexdigest()}"
-
-    def _asked(self, keys: list[str], words: list[str]) -> Any:
+    def _asked(self, keys: list[bytes], words: list[bytes]) -> Any:
         try:
             try:
                 return self._now.evalsha(self._sha, len(keys), *keys, *words)
@@ -147,20 +149,36 @@ class RedisBudgets:
         except self._refusals as error:
             raise _gone(error) from error
 
-    async def _asked_soon(self, keys: list[str], words: list[str]) -> Any:
+    async def _asked_soon(self, keys: list[bytes], words: list[bytes]) -> Any:
+        line = self._line
+        if line is None or not line.is_here:
+            made = self._soon.make_connection()
+            line = self._line = Line(made, timeout_s=self._timeout_s, refusal=self._refusal)
+        given = [b"%d" % len(keys), *keys, *words]
         try:
             try:
-                return await self._soon.evalsha(self._sha, len(keys), *keys, *words)
+                return await line.ask(packed([b"EVALSHA", self._sha.encode(), *given]))
             except self._once_more:
-                return await self._soon.eval(self._text, len(keys), *keys, *words)
+                return await line.ask(packed([b"EVAL", self._text, *given]))
         except self._refusals as error:
             raise _gone(error) from error
 
 
+@lru_cache(maxsize=1024)
+def _words(limit: Limit) -> tuple[bytes, bytes, bytes]:
+    """A limit as the script reads it; kept, since a policy has few."""
+    return b"%d" % limit.pay, b"%d" % limit.unit, b"%d" % limit.burst
+
+
+def _is_yes(said: Any) -> bool:
+    return bool(said == 1)
+
+
 def _outcome(charges: Sequence[Charge], said: Any) -> Outcome:
-    if said[0] == 1:
+    """What a reservation came to: 1 where it was taken, else the wait of each charge."""
+    if _is_yes(said):
         return Outcome(True)
-    return Outcome.read(charges, [int(wait) for wait in said[1:]])
+    return Outcome.read(charges, [int(wait) for wait in said])
 
 
 def _gone(error: Exception) -> BudgetsError:

@@ -6,11 +6,13 @@ A country is policy an operator writes, never evidence.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Protocol
 
 from stillwatch.errors import PolicyError
 from stillwatch.extras import require
+from stillwatch.policy.networks import parse_address
 
 
 class Reader(Protocol):
@@ -42,10 +44,13 @@ class Countries:
 
     def of(self, ip: str | None) -> str | None:
         """The country of an address; None where it is not known, the record is damaged, or it is no address."""
-        if not ip:
+        address = parse_address(ip)
+        if address is None:
             return None
+        bits, number = address
         try:
-            found = self._reader.get(ip)
+            # An IPv4 address inside IPv6 is the same address.
+            found = self._reader.get(str(IPv4Address(number) if bits == 32 else IPv6Address(number)))
         except Exception:
             # A damaged record is an unknown country; readers raise errors of their own for it.
             return None

@@ -1,0 +1,199 @@
+"""A real Envoy asks the gate before it passes a call on: allowed, denied and limited calls come through as such."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.gate import real
+from tests.gate.asking import Answer, ask
+from tests.needs import needs_module
+from tests.policy.mmdb import write_mmdb
+from tests.receive.programs import free_port, needed, running
+
+pytestmark = pytest.mark.services
+
+POLICY = (
+    real.POLICY
+    + """
+[networks]
+mmdb = "geo.mmdb"
+[[networks.rules]]
+name = "closed"
+cidrs = ["192.0.2.0/24"]
+action = "deny"
+[[networks.rules]]
+name = "abroad"
+countries = ["XX"]
+action = "deny"
+"""
+)
+
+_ACCOUNTS = count()
+
+
+def account() -> str:
+    """An account nobody used before."""
+    return f"acc-{next(_ACCOUNTS)}"
+
+
+@dataclass
+class Front:
+    """Envoy, the gate that it asks, and what stands behind it."""
+
+    address: str
+    gate: str
+    behind: real.Upstream
+    journal: Path
+
+    def chat(self, name: str, said: str = "used=1", **headers: str) -> Answer:
+        """A call as the gateway's own authentication would pass it on."""
+        given = {
+            "x-stillwatch-account": name,
+            "x-stillwatch-model": "orion",
+            **{key.replace("_", "-"): text for key, text in headers.items()},
+        }
+        return ask(self.address + "/v1/chat/completions", {"messages": [{"role": "user", "content": said}]}, given)
+
+    def decisions(self, name: str, n: int) -> list[dict[str, Any]]:
+        """What the journal holds of an account, once it is that many."""
+        return real.journaled(self.journal, name, n)
+
+
+CONFIG = """
+static_resources:
+  listeners:
+  - name: in
+    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          use_remote_address: false
+          route_config: {{virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: up}}}}]}}]}}
+          http_filters:
+{filter}
+          - name: router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+  clusters:
+  - name: up
+    type: STATIC
+    load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {up}}}}}}}}}]}}]}}
+  - name: stillwatch_gate
+    type: STATIC
+    load_assignment: {{cluster_name: stillwatch_gate, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {gate}}}}}}}}}]}}]}}
+"""  # noqa: E501 (one line of YAML)
+
+
+@contextmanager
+def envoy(folder: Path, up: str, gate: str) -> Iterator[str]:
+    """Envoy with the filter of the documentation, word for word: its address."""
+    executable, port = needed("envoy", "envoy"), free_port()
+    asks = (ROOT / "docs" / "deploy" / "envoy.yaml").read_text("utf-8")
+    filled = {"up": up.rpartition(":")[2], "gate": gate.rpartition(":")[2], "filter": indent(asks, " " * 10)}
+    (folder / "envoy.yaml").write_text(CONFIG.format(port=port, **filled), "utf-8")
+    words = [executable, "-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"]
+    with running(words, cwd=folder, environ={}, port=port, path="/"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """Envoy before a model server, asking a gate that knows the countries of some addresses."""
+    needed("envoy", "envoy")
+    needs_module("geo", "maxminddb")
+    folder = tmp_path_factory.mktemp("envoy")
+    write_mmdb(folder / "geo.mmdb", {"198.51.100.0/24": "XX", "203.0.113.0/24": "YY"})
+    with (
+        real.upstream() as behind,
+        real.serving(folder, text=POLICY) as gate,
+        envoy(folder, behind.address, gate) as address,
+    ):
+        yield Front(address, gate, behind, folder / "home" / "journal")
+
+
+def test_a_call_passes_with_the_gates_headers(front: Front) -> None:
+    """The model server reads the gate's decision, whatever the client wrote under those names."""
+    name = account()
+    answer = front.chat(name, x_stillwatch_mark="forged", x_stillwatch_decision="forged")
+    (body,) = front.decisions(name, 1)
+    assert (answer.status, answer.said["usage"]["total_tokens"]) == (200, 1)
+    told = front.behind.headers[-1]
+    assert told["x-stillwatch-decision"] == body["decision_id"] and told["x-stillwatch-action"] == "allow"
+    assert told.get("x-stillwatch-mark", "") == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"),
+    [("192.0.2.9", "network:closed"), ("198.51.100.9", "network:abroad"), ("203.0.113.9", None), ("8.8.8.8", None),
+     ("203.0.113.9, 192.0.2.9", "network:closed"), ("192.0.2.9, 203.0.113.9", None)],
+)  # fmt: skip
+def test_a_denied_call_ends_at_envoy(front: Front, address: str, rule: str | None) -> None:
+    """By network, and by the country that the operator's own database says of it; the client hears a coarse word."""
+    name, n_asked = account(), len(front.behind.asked)
+    answer = front.chat(name, x_forwarded_for=address)
+    (body,) = front.decisions(name, 1)
+    assert (answer.status, len(front.behind.asked) - n_asked) == ((403, 0) if rule else (200, 1))
+    assert (body["rule"] or None) == rule
+    if rule:
+        assert answer.said["error"] == {
+            "type": "stillwatch", "code": "not_available", "message": "This is not available to this account.",
+            "appeal_id": body["appeal_id"],
+        }  # fmt: skip
+
+
+def test_a_limited_call_is_told_when_to_come_back(front: Front) -> None:
+    """429 with the rounded wait; what stands behind settles by the decision that it was told, and calls pass again."""
+    name = account()
+    assert front.chat(name, x_stillwatch_tokens="9000").status == 200
+    decision_id = front.behind.headers[-1]["x-stillwatch-decision"]
+    refused = front.chat(name, x_stillwatch_tokens="9000")
+    assert (refused.status, refused.headers["retry-after"], refused.said["error"]["code"]) == (
+        429,
+        "43200",
+        "try_later",
+    )
+    assert ask(front.gate + "/v1/settle", {"decision_id": decision_id, "used": 20}).said == {"settled": True}
+    assert front.chat(name, x_stillwatch_tokens="9000").status == 200
+    assert front.chat(name, x_stillwatch_tokens="10001").status == 413
+
+
+def test_without_a_statement_of_its_size_a_check_costs_what_is_set(front: Front) -> None:
+    """Envoy sends no body along: each check reserves 2,048 tokens, so that four fit into ten thousand."""
+    name = account()
+    assert [front.chat(name).status for _ in range(6)] == [200] * 4 + [429] * 2
+
+
+def test_many_at_once_get_no_more_than_there_is(front: Front) -> None:
+    """Forty calls at once of 600 tokens: sixteen fit, sixteen pass."""
+    name = account()
+    with ThreadPoolExecutor(12) as pool:
+        calls = [pool.submit(front.chat, name, x_stillwatch_tokens="600") for _ in range(40)]
+        statuses = [call.result().status for call in calls]
+    assert (statuses.count(200), statuses.count(429)) == (16, 24)
+
+
+@pytest.mark.parametrize("bad", ["a\tb", "x" * 300])
+def test_a_name_that_is_none_does_not_pass(front: Front, bad: str) -> None:
+    """What cannot be judged is refused, by the gate or by Envoy before it."""
+    n_asked = len(front.behind.asked)
+    assert front.chat(bad).status in (400, 403)
+    assert len(front.behind.asked) == n_asked
+
+
+def test_without_its_gate_envoy_is_closed(tmp_path: Path) -> None:
+    """Where nobody answers, no call is made."""
+    with real.upstream() as behind, envoy(tmp_path, behind.address, f"http://127.0.0.1:{free_port()}") as address:
+        assert Front(address, "", behind, tmp_path / "journal").chat(account()).status == 403
+        assert not behind.asked
