@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import GenericAlias, NoneType
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 _TEXT = frozenset({str, NoneType})
 _LISTS = frozenset({list, NoneType})
 _PEEK = 64
+_ROLE, _CONTENT, _FIRST_OF = attrgetter("role"), attrgetter("content"), itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -166,13 +167,14 @@ def chats(values: Sequence[Any]) -> Any:
     if not set(map(type, values)) <= _LISTS:
         return list(map(_plain, values))
     turns = list(chain.from_iterable(filter(None, values)))
-    ends = [0, *accumulate([len(value) if value else 0 for value in values])]
+    are_all_told = all(values)
+    ends = [0, *accumulate(map(len, values) if are_all_told else [len(value) if value else 0 for value in values])]
     try:
-        roles = pa.array([turn.role for turn in turns], pa.string())
-        contents = pa.array([turn.content for turn in turns], pa.string())
+        roles = pa.array(list(map(_ROLE, turns)), pa.string())
+        contents = pa.array(list(map(_CONTENT, turns)), pa.string())
     except (pa.ArrowException, *_BAD_VALUE):
         return list(map(_plain, values))
-    starts = pa.array(ends, pa.int32(), mask=[*(not value for value in values), False] if not all(values) else None)
+    starts = pa.array(ends, pa.int32(), mask=None if are_all_told else [*(not value for value in values), False])
     struct = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGE))
     return pa.ListArray.from_arrays(starts, struct).cast(CHAT)
 
@@ -212,17 +214,22 @@ def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, li
             continue
         if child.is_list:
             item = child.inner[FIRST]
-            lists = [value if type(value) is list else _typed(value, child) for value in column]
-            firsts = [value[0] if value else item.empty for value in lists]
+            lists = _of_kind(list, column, child)
+            firsts = list(map(_FIRST_OF, lists)) if all(lists) else [one[0] if one else item.empty for one in lists]
             _descend(item, firsts, f"{prefix}{key}.{FIRST}.", found)
         elif child.is_typed:
-            kind = child.kind
-            typed = [value if type(value) is kind else _typed(value, child) for value in column]
-            _descend(child, typed, f"{prefix}{key}.", found)
+            _descend(child, _of_kind(child.kind, column, child), f"{prefix}{key}.", found)
         else:
             found[prefix + key] = list(column)
             if child.inner:
                 _below(child, column, f"{prefix}{key}.", found)
+
+
+def _of_kind(kind: Any, column: Sequence[Any], node: Node) -> Sequence[Any]:
+    """The values as decoded; text among them that holds such a value opened, and whatever else is there left empty."""
+    if set(map(type, column)) == {kind}:
+        return column
+    return [value if type(value) is kind else _typed(value, node) for value in column]
 
 
 def _typed(value: Any, node: Node) -> Any:
@@ -276,7 +283,7 @@ def _read(place: Place, column: list[Any], kinds: set[type]) -> list[Any]:
     assert place.read is not None
     read = place.read
     if read is conversation and kinds <= _LISTS and _is_simple(column):
-        return [value or None for value in column]
+        return column if all(column) else [value or None for value in column]
     if msgspec.Raw in kinds:
         column = [bytes(value) if type(value) is msgspec.Raw else value for value in column]
     try:
@@ -291,7 +298,7 @@ def _read(place: Place, column: list[Any], kinds: set[type]) -> list[Any]:
 def _is_simple(conversations: Sequence[list[Any] | None]) -> bool:
     """Whether these conversations are nothing but turns of text, as their reader would leave them."""
     turns = list(chain.from_iterable(filter(None, conversations)))
-    return set(map(type, turns)) <= {Turn} and all(type(turn.content) is str for turn in turns)
+    return set(map(type, turns)) <= {Turn} and set(map(type, map(_CONTENT, turns))) <= {str}
 
 
 def _patiently(place: Place, value: Any) -> Any:
