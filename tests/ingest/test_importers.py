@@ -508,3 +508,48 @@ def test_a_packed_log_that_was_cut(packing: str, tmp_path: Path, reading: Reader
     assert 0 < read.n_rows < 300
     assert read.rejects == {"truncated_file": 1}
     assert read.column("exchange_id") == [f"c{n}" for n in range(read.n_rows)]
+
+
+def test_a_batch_of_spans_is_read_as_each_alone(tmp_path: Path, reading: Reader) -> None:
+    """Spans of every shape, many at a time, give the rows that each gives in a file of its own."""
+    without = {name: value for name, value in one.NEW_NAMES.items() if name not in CONTENT}
+    odd = [
+        one.spans(one.NEW_NAMES),
+        one.spans(one.OLD_NAMES),
+        one.spans(without),
+        one.spans(one.NEW_NAMES | {"gen_ai.input.messages": "[5]", "gen_ai.output.messages": "bare"}),
+        one.spans(one.NEW_NAMES | {"gen_ai.output.messages": "[]"}),
+        one.spans({"http.route": "/health", "gen_ai.input.messages": one.NEW_NAMES["gen_ai.input.messages"]}),
+        one.spans(one.NEW_NAMES | {"gen_ai.input.messages": "null", "call": "no", "ts": "soon", "turns": "none"}),
+    ]
+    null = json.loads(json.dumps(one.spans(one.NEW_NAMES)))
+    null["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"].append({"key": "x", "value": None})
+    event = json.loads(json.dumps(one.spans(without)))
+    turn = {"key": "content", "value": {"stringValue": one.PROMPT}}
+    event["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["events"] = [
+        {"name": "gen_ai.user.message", "attributes": [turn]}
+    ]
+    odd += [null, event]
+    alone, n_not = [], 0
+    for n, record in enumerate(odd):
+        read = reading(f"otlp:{write(tmp_path / f'{n}.jsonl', record)}")
+        alone += read.rows
+        n_not += read.rejects.pop("not_an_exchange", 0)
+        assert not read.rejects
+    assert alone[0] == expected("otlp, new names") and n_not == 1
+    assert reading(f"otlp:{write(tmp_path / 'all.jsonl', *odd)}").rows == alone
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_parts_of_a_block_are_one_batch(
+    name: str, tmp_path: Path, reading: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little is decoded at a time, the rows are the same, though a part may lack what another has."""
+    form, record = MADE[name]
+    lines = [record, {}, json.loads(json.dumps(record)), {"broken": [1]}, record]
+    path = write(tmp_path / "log.jsonl", *lines)
+    whole = reading(f"{form}:{path}")
+    monkeypatch.setattr("stillwatch.ingest.imported._PART_BYTES", 16)
+    parts = reading(f"{form}:{path}")
+    assert whole.n_rows == 3 and parts.rows == whole.rows
+    assert (parts.rejects, parts.notes) == (whole.rejects, whole.notes)

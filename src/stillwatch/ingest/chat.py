@@ -172,11 +172,13 @@ def _said(value: Any) -> Any:
 
 def stop_reason(value: Any) -> Any:
     """Why an answer ended, of its first choice; a list of reasons gives its first."""
-    value = parsed(value)
-    if isinstance(value, list) and value and isinstance(value[0], str):
+    if type(value) is list and value and type(value[0]) is str:
         return value[0]
+    value = parsed(value)
     if isinstance(value, str):
         return value
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return value[0]
     said = _said(value)
     found = (said.get("finish_reason") or said.get("stop_reason")) if isinstance(said, dict) else None
     if found is None and isinstance(value, dict):

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from stillwatch.ingest.cast import CHAT
 from stillwatch.ingest.chat import Turn, conversation, parsed, prose
-from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, Place
+from stillwatch.ingest.importer import ASIDE, REQUEST, Exploded, Importer, Place
 from stillwatch.records import MESSAGE
 
 FIRST = "0"
@@ -117,17 +117,43 @@ class Extractor:
 
     def cells(self, records: Sequence[Any]) -> Cells:
         """The values of each canonical column: a list, of conversations an Arrow array."""
+        return self._cells(*self._found(records))
+
+    def gathered(self, parts: Iterable[Sequence[Any]]) -> Cells:
+        """The same of records that come part by part, so that few of them are held at a time."""
+        all_found: dict[str, list[Any]] = {}
+        n_all = 0
+        for records in parts:
+            found, n_rows = self._found(records)
+            del records  # their memory serves the next part
+            for path in dict.fromkeys(chain(all_found, found)):
+                values = found.get(path) or [None] * n_rows
+                if path in all_found:
+                    all_found[path] += values
+                else:
+                    all_found[path] = [None] * n_all + values if n_all else values
+            n_all += n_rows
+        return self._cells(all_found, n_all)
+
+    def _found(self, records: Sequence[Any]) -> tuple[dict[str, list[Any]], int]:
+        """The values at each path that records have, and how many rows these are."""
         if self.importer.explode is not None:
-            return self.cells_of_rows([row for record in records for row in self.importer.explode(record)])
+            return self._exploded(self.importer.explode(records))
         found: dict[str, list[Any]] = {}
         _descend(self._root, records, "", found)
-        return self._cells(found, len(records))
+        return found, len(records)
 
-    def cells_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Cells:
+    def cells_of(self, exploded: Exploded) -> Cells:
         """The same of the flat rows that records were exploded to."""
-        there = set(chain.from_iterable(rows))
-        paths = [path for path in self.paths if path in there]
-        return self._cells(dict(zip(paths, _columns(paths, rows), strict=bool(rows))), len(rows))
+        return self._cells(*self._exploded(exploded))
+
+    def _exploded(self, exploded: Exploded) -> tuple[dict[str, list[Any]], int]:
+        rows, columns = exploded
+        there = set[str]().union(*rows)
+        paths = [path for path in self.paths if path in there and path not in columns]
+        found = dict(zip(paths, _columns(paths, rows), strict=True)) if rows and paths else {}
+        found |= {path: list(columns[path]) for path in self.paths if path in columns}
+        return found, len(rows)
 
     def _cells(self, found: dict[str, list[Any]], n_rows: int) -> Cells:
         kept = self._kept(found, n_rows)

@@ -23,6 +23,7 @@ from stillwatch.errors import ExtraMissing, InputError, StillwatchError
 from stillwatch.ingest.conform import Tally, Window, conform
 from stillwatch.ingest.extract import Cells, Extractor
 from stillwatch.ingest.formats import protobuf
+from stillwatch.ingest.formats.otlp import called
 from stillwatch.ingest.imported import decode
 from stillwatch.ingest.importer import ASIDE, REQUEST, importers
 from stillwatch.keys import Secret
@@ -102,7 +103,7 @@ class Receiver:
         extractor = self._extractors[name]
         if is_protobuf and name == "otlp":
             try:
-                cells = extractor.cells_of_rows(list(protobuf.explode(body, signal=path.rpartition("/")[2])))
+                cells = extractor.cells_of(called(protobuf.explode(body, signal=path.rpartition("/")[2])))
             except InputError as error:
                 raise Refused(400, str(error)) from error
         else:
