@@ -84,7 +84,9 @@ def parsed(value: Any) -> Any:
         try:
             return msgspec.json.decode(value)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            return value
+            # Python writes NaN, and a client any number: neither may hide what else is said.
+            found, _ = lenient(value.encode("utf-8", "replace"), lists=True)
+            return value if found is None else found
     return value
 
 

@@ -227,9 +227,14 @@ def _shaped(value: Any, node: Node) -> Any:
         return [_shaped(value[0], node.inner[FIRST])] if isinstance(value, list) and value else node.empty
     if not isinstance(value, Mapping):
         return node.empty
-    inner = enumerate(node.inner.items())
-    given = {f"f{n}": _shaped(value.get(key), child) if child.is_typed else value.get(key) for n, (key, child) in inner}
-    return node.kind(**given)
+    given = [value.get(key) for key in node.inner]
+    # A text that holds a record is left: it is decoded to what is asked for, when its column is taken apart.
+    return node.kind(
+        *(
+            _shaped(one, child) if child.is_typed and type(one) is not str else one
+            for one, child in zip(given, node.inner.values(), strict=True)
+        )
+    )
 
 
 def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, list[Any]]) -> None:
