@@ -270,7 +270,13 @@ def operation(value: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def _operation(text: str) -> str | None:
-    path = text.partition("?")[0].strip("/").removeprefix("openai/").removeprefix("v1/")
+    path = (
+        (text.partition("://")[2].partition("/")[2] or text)
+        .partition("?")[0]
+        .strip("/")
+        .removeprefix("openai/")
+        .removeprefix("v1/")
+    )
     return _OPERATIONS.get(path, text or None)
 
 

@@ -99,6 +99,8 @@ class Extractor:
                 for key in path.split("."):
                     node = node.inner.setdefault(key, Node())
                 node.whole, node.given = True, kinds.get(path, Any)
+                if path in importer.whole_keys:
+                    self._root.inner.setdefault(path, Node(whole=True, given=kinds.get(path, Any)))
             self._root.compile()
         kind: Any = self._root.kind if importer.explode is None else importer.record
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind | list[kind])
@@ -251,7 +253,11 @@ def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, li
         elif child.is_typed:
             _descend(child, _of_kind(child.kind, column, child), f"{prefix}{key}.", found)
         else:
-            found[prefix + key] = list(column)
+            others = found.get(prefix + key)
+            if others is None:
+                found[prefix + key] = list(column)
+            else:  # the same path, once as one key and once as several
+                found[prefix + key] = [b if a is None else a for a, b in zip(column, others, strict=True)]
             if child.inner:
                 _below(child, column, f"{prefix}{key}.", found)
 

@@ -233,6 +233,7 @@ def _values(cells: Any) -> list[Any]:
 def _heads(extractor: Extractor, columns: Columns) -> dict[str, str]:
     """The top keys that are looked at, of those a table has."""
     heads = dict.fromkeys(path.partition(".")[0] for path in extractor.paths)
+    heads |= dict.fromkeys(extractor.importer.whole_keys)
     return {head: head for head in heads if head in columns.names}
 
 

@@ -85,6 +85,7 @@ class Importer:
             no model call. A path that a record lacks excludes nothing.
         explode: where one record holds many exchanges: makes flat rows of records, whose keys are then the paths.
         record: the type a record is decoded to where `explode` is given.
+        whole_keys: paths that a record may also hold as one key with dots in its name.
         asides: dotted keys, one of which a sample shows where these logs hold records told aside.
         switches: canonical column -> what to set in the program that writes these logs, for it to be there.
     """
@@ -96,13 +97,15 @@ class Importer:
     only: Mapping[str, Collection[str]] = field(default_factory=dict)
     explode: Callable[[Sequence[Any]], Exploded] | None = None
     record: Any = Any
+    whole_keys: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()
     switches: Mapping[str, str] = field(default_factory=dict)
 
     def mapped(self, mapping: Mapping[str, str]) -> Importer:
         """The importer that reads what `mapping` (theirs -> ours) names from where it says, and the rest as before."""
         named = {ours: at(theirs) for theirs, ours in mapping.items() if ours in EXCHANGES.names}
-        return replace(self, fields={**self.fields, **named})
+        whole_keys = tuple(theirs for theirs in mapping if "." in theirs)
+        return replace(self, fields={**self.fields, **named}, whole_keys=(*self.whole_keys, *whole_keys))
 
     def matched(self, keys: Collection[str]) -> int:
         """How many keys the largest set of marks has that `keys` holds whole; 0 where none is held."""

@@ -313,7 +313,7 @@ OTLP = Importer(
             read=somebody,
         ),
         "ts": at("ts"),
-        "exchange_id": at("litellm.call_id", "gen_ai.response.id", "place"),
+        "exchange_id": at("litellm.call_id", "gen_ai.response.id", "gen_ai.request.id", "place"),
         "api_key_id": at("metadata.user_api_key_hash"),
         "end_user": at("enduser.id", "enduser.pseudo.id", "llm.user", "metadata.user_api_key_end_user_id"),
         "session_id": at("gen_ai.conversation.id", "session.id"),
