@@ -237,3 +237,19 @@ def test_a_table_that_cannot_be_read(hostile: Database, monkeypatch: pytest.Monk
         connection.execute('alter table "LiteLLM_SpendLogs" alter "startTime" type text')
     with pytest.raises(InputError, match="startTime is no instant; got text"):
         read(SpendLogs(hostile.url))
+
+
+SILENT = "postgresql:///x?host=/nowhere"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:secret@[::1/x", "postgresql://u:secret@h:99999999/x", "postgresql://u:secret@/x?host=/nowhere",
+     "postgresql://u:secret@127.0.0.1:1/x?nonsense=x&password=secret", "postgresql://u:sec%zzret@h/x", SILENT],
+)  # fmt: skip
+def test_addresses_that_are_none(url: str, hostile: Database) -> None:
+    """An address that libpq refuses, or that leads nowhere, is one error without the password."""
+    with pytest.raises(InputError, match="cannot be reached") as caught:
+        read(SpendLogs(url))
+    assert "secret" not in SpendLogs(url).name
+    assert "secret" not in str(caught.value) and "sec%zzret" not in str(caught.value)

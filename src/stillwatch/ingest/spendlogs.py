@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import msgspec
 import pyarrow as pa
@@ -50,8 +50,8 @@ class SpendLogs:
     @property
     def name(self) -> str:
         """The address without user and password."""
-        parts = urlsplit(self.url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        scheme, _, rest = self.url.partition("?")[0].partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
 
     def estimate(self) -> int:
         """About how many rows there are, as the planner has it; 0 where it does not know."""
@@ -117,9 +117,10 @@ class SpendLogs:
             try:
                 yield connection
             except psycopg.Error as error:
-                got = " ".join(str(error).split())[:200]
                 raise InputError(
-                    f"{self.name} cannot be read", got=got, do="Mend that; the same command goes on where it stopped"
+                    f"{self.name} cannot be read",
+                    got=self._said(error),
+                    do="Mend that; the same command goes on where it stopped",
                 ) from None
 
     def _connected(self) -> Any:
@@ -134,13 +135,24 @@ class SpendLogs:
             )  # fmt: skip
             if schema:
                 connection.execute("select set_config('search_path', quote_ident(%s), false)", [schema])
-        except psycopg.Error as error:
-            got = " ".join(str(error).split())[:200]
-            raise InputError(f"{self.name} cannot be reached", got=got, do="Check address, name and password") from None
+        except (psycopg.Error, ValueError) as error:
+            raise InputError(
+                f"{self.name} cannot be reached", got=self._said(error), do="Check address, name and password"
+            ) from None
         require("psycopg.types.json", "postgres").set_json_loads(_json, connection)
         for kind in ("timestamp", "timestamptz", "date", "inet", "uuid"):
             connection.adapters.register_loader(kind, adapters.TextLoader)
         return connection
+
+    def _said(self, error: Exception) -> str:
+        """What libpq said, without the password: it quotes an address that it cannot read."""
+        address, _, query = self.url.partition("?")
+        given = address.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        others = [value for name, value in parse_qsl(query) if name.endswith("password")]
+        text = str(error).replace(self.url, self.name)
+        for secret in filter(None, [given, unquote(given), *others]):
+            text = text.replace(secret, "***")
+        return " ".join(text.split())[:200]
 
     def _chunks(self, connection: Any, sql: str, last: Sequence[str], window: Window) -> Iterator[list[dict[str, Any]]]:
         """The rows of one page, as many at a time as are held at once."""
@@ -165,10 +177,10 @@ class SpendLogs:
 
 def _for_libpq(url: str) -> tuple[str, str]:
     """The address without what only Prisma understands, and the schema that it names."""
-    parts = urlsplit(url)
-    given = parse_qsl(parts.query, keep_blank_values=True)
+    address, _, query = url.partition("?")
+    given = parse_qsl(query, keep_blank_values=True)
     kept = urlencode([(name, value) for name, value in given if name not in _PRISMAS], quote_via=quote)
-    return urlunsplit(parts._replace(query=kept)), dict(given).get("schema", "")
+    return f"{address}?{kept}" if kept else address, dict(given).get("schema", "")
 
 
 def _zoned(row: Mapping[str, Any]) -> Any:
