@@ -199,10 +199,13 @@ def _pairs(holders: Sequence[Span | LogRecord | Event]) -> list[dict[str, Any]]:
 def _value(value: AnyValue | None, depth: int = 0) -> Any:
     if value is None or depth > _DEEPEST:
         return None
-    if value.stringValue is not None:
-        return value.stringValue
-    if value.intValue is not None:
-        return _nanoseconds(value.intValue) or 0
+    if (text := value.stringValue) is not None:
+        return text
+    if (number := value.intValue) is not None:
+        try:
+            return int(number)
+        except ValueError:
+            return 0
     if value.boolValue is not None:
         return value.boolValue
     if value.arrayValue is not None:
