@@ -74,6 +74,7 @@ CHAT_OF_ANY_SHAPE = list[Turn | str] | dict[str, Any] | str | None
 TOOLS = msgspec.Raw
 """What the tools of a request are decoded to where speed matters: nothing yet, since most requests offer the same."""
 
+_TURNS = msgspec.json.Decoder(list[Turn | str])
 _TOOLS = msgspec.json.Decoder(list[Tool | str] | str | None)
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -93,7 +94,7 @@ def parsed(value: Any) -> Any:
 def conversation(value: Any) -> Any:
     """Turns, from a list of messages, a request that holds them, or bare text; what is neither as it is."""
     if type(value) is not list:
-        value = parsed(value)
+        value = _turns(value) if type(value) is str and value.startswith("[") else parsed(value)
         if isinstance(value, str):
             return [Turn("user", value)] if value else None
         if isinstance(value, dict):
@@ -101,6 +102,14 @@ def conversation(value: Any) -> Any:
         if not isinstance(value, list):
             return value
     return [turn if type(turn) is Turn and type(turn.content) is str else _turn(turn) for turn in value] or None
+
+
+def _turns(text: str) -> Any:
+    """A text that may hold a list of messages, without the detour over plain objects where it does."""
+    try:
+        return _TURNS.decode(text)
+    except _REFUSED:
+        return parsed(text)
 
 
 def _turn(turn: Any) -> Turn:

@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from stillwatch.ingest.cast import CHAT
-from stillwatch.ingest.chat import Turn, conversation, parsed, prose
+from stillwatch.ingest.chat import Turn, answer, conversation, n_tool_calls, parsed, prose, stop_reason
 from stillwatch.ingest.importer import ASIDE, REQUEST, Exploded, Importer, Place
 from stillwatch.records import MESSAGE
 
@@ -30,6 +30,9 @@ _ALWAYS = frozenset({"account_id", "ts", REQUEST})
 
 _BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
+
+_OPENING = frozenset({answer, n_tool_calls, stop_reason})
+"""Readers that first open JSON inside a text: where several look at one path, it is opened once for all."""
 
 _TEXT = frozenset({str, NoneType})
 _LISTS = frozenset({list, NoneType})
@@ -102,6 +105,10 @@ class Extractor:
                 if path in importer.whole_keys:
                     self._root.inner.setdefault(path, Node(whole=True, given=kinds.get(path, Any)))
             self._root.compile()
+        readers: dict[str, list[Any]] = {}
+        for place in chain.from_iterable(self.fields.values()):
+            readers.setdefault(place.path, []).append(place.read)
+        self._opened = [path for path, given in readers.items() if len(given) > 1 and _OPENING.issuperset(given)]
         kind: Any = self._root.kind if importer.explode is None else importer.record
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind | list[kind])
 
@@ -161,6 +168,9 @@ class Extractor:
         kept = self._kept(found, n_rows)
         if kept is not None:
             found = {path: [values[row] for row in kept] for path, values in found.items()}
+        for path in self._opened:
+            if path in found:
+                found[path] = list(map(parsed, found[path]))
         n_kept = n_rows if kept is None else len(kept)
         columns: dict[str, Any] = {}
         for ours, places in self.fields.items():
