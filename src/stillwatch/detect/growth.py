@@ -85,8 +85,7 @@ def _grown(traits: Traits, group: Ints, within: Mask) -> Floats:
         for _ in range(SETTLING_ROUNDS):
             if len(group) < SMALLEST_MEETING:
                 return nothing
-            bits = membership_bits(traits, group, within=_telling(traits, group, within), own_content=own_content)
-            before, group = group, np.flatnonzero(bits >= least)
+            before, group = group, _moved(traits, group, within, own_content, least)
             if np.array_equal(before, group):
                 break
     if len(group) < SMALLEST_MEETING:
@@ -95,9 +94,22 @@ def _grown(traits: Traits, group: Ints, within: Mask) -> Floats:
     return membership_bits(traits, group, within=_telling(traits, group, within) & templates)
 
 
+def _moved(traits: Traits, group: Ints, within: Mask, own_content: bool, least: float) -> Ints:
+    """Who has `least` bits for a group, as it stands."""
+
+    def belonging() -> Ints:
+        bits = membership_bits(traits, group, within=_telling(traits, group, within), own_content=own_content)
+        return np.flatnonzero(bits >= least)
+
+    return traits.once(f"moved, {own_content}, {least}", belonging, group, within)
+
+
 def _telling(traits: Traits, group: Ints, within: Mask) -> Mask:
     """The hubs that tell who belongs to a group."""
-    return within & ~explained_away(traits, group)
+    public = traits.once("public", lambda: np.flatnonzero(explained_away(traits, group)), group)
+    telling = within.copy()
+    telling[public] = False
+    return telling
 
 
 def overlap(a: Ints, b: Ints) -> float:

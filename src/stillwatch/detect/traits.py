@@ -6,8 +6,10 @@ nothing in this package ever builds a pair of accounts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +95,7 @@ class Traits:
     by_unit: Incidence
     by_country: Incidence
     _families: dict[str, Mask] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _found: dict[bytes, Ints] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -102,6 +105,16 @@ class Traits:
         if family not in self._families:
             self._families[family] = frozen(np.array([kind.family == family for kind in KINDS])[self.kind])
         return self._families[family]
+
+    def once(self, what: str, find: Callable[[], Ints], *given: npt.NDArray[np.generic]) -> Ints:
+        """`find()`, worked out once for the same `what` and arrays: many seeds grow into one group."""
+        digest = blake2b(what.encode(), digest_size=16)
+        for array in given:
+            digest.update(array)
+        key = digest.digest()
+        if key not in self._found:
+            self._found[key] = find()
+        return self._found[key]
 
     def half(self, number: int) -> Mask:
         """Hubs of one of the `N_HALVES` halves; its neighbour (number ^ 1) holds the others."""

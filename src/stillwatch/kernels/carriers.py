@@ -15,7 +15,7 @@ Bools = npt.NDArray[np.bool_]
 
 def likelihoods(
     edges: tuple[I32, I32], *, inside: Bools, met: Bools, unit: I64, pseudo_count: float, shrink: float
-) -> tuple[F64, I64]:
+) -> tuple[F64, I32]:
     """Sum over an account's hubs of w / p, and how many hubs it carries; both of shape (accounts,).
 
     w is the hub's share of the members' edges, p the rate at which outsiders carry it, among those who `met` the group
@@ -36,13 +36,13 @@ def likelihoods(
 @jit
 def _likelihoods(
     starts: I32, accounts: I32, inside: Bools, met: Bools, unit: I64, pseudo_count: float, shrink: float
-) -> tuple[F64, I64]:
+) -> tuple[F64, I32]:
     n, n_hubs = inside.size, starts.size - 1
     n_out, n_met = 0, 0
     for account in range(n):
         n_out += not inside[account]
         n_met += met[account] and not inside[account]
-    hubs_of, of_unit, here = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    hubs_of, of_unit, here = np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int32)
     edges_in = 0
     for account in accounts:
         hubs_of[account] += 1
