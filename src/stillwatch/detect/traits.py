@@ -110,7 +110,7 @@ class Traits:
         """`find()`, worked out once for the same `what` and arrays: many seeds grow into one group."""
         digest = blake2b(what.encode(), digest_size=16)
         for array in given:
-            digest.update(array)
+            digest.update(array.data)
         key = digest.digest()
         if key not in self._found:
             self._found[key] = find()
