@@ -63,7 +63,7 @@ def settled_bits(traits: Traits, seed: Ints, *, within: Mask, n_min: int) -> Ite
         bits = membership_bits(traits, seed, within=_telling(traits, seed, within))
         group = np.flatnonzero(bits >= 0)
         core = seed[bits[seed] >= np.median(bits[seed])]
-        again = np.flatnonzero(membership_bits(traits, core, within=_telling(traits, core, within)) >= 0)
+        again = _moved(traits, core, within, False, 0.0)
         if jaccard(seed, group) >= MADE_AGAIN and jaccard(group, again) >= MADE_BY_HALF:
             yield bits
             seed = np.setdiff1d(seed, group, assume_unique=True)
