@@ -91,11 +91,7 @@ def scan(
     shards = _read_facts(source, request, engine, keys, steps)
     try:
         steps.begin("profile")
-        profiles = shards.reduce(lambda facts: profile(deduplicate(facts)))
-        n_duplicates = shards.n_rows - int(pc.sum(profiles.column("n_exchanges")).as_py())
-        excused, profiles = _without_licensed(request.allowlist, profiles, accounts)
-        population = build_population(profiles, accounts)
-        del profiles  # The population holds them in its own order; both at once are the most a scan holds.
+        population, excused, n_duplicates = _profile(shards, request, accounts)
 
         steps.begin("group")
         threads = settings.scan.threads
@@ -134,6 +130,17 @@ def _read_facts(source: Source, request: ScanRequest, engine: Engine, keys: RowK
         reasons = ", ".join(f"{reason} {n}" for reason, n in (source.rejects() | source.notes()).items())
         raise InputError("no exchange could be read", got=reasons or "no rows", do="Check --since, --until and --map.")
     return shards
+
+
+def _profile(shards: Shards, request: ScanRequest, accounts: pa.Table | None) -> tuple[Population, Excused, int]:
+    """The population without licensed distillers, who these are, and how many copies of exchanges were left out.
+
+    The profiles end here: the population holds them in its own order.
+    """
+    profiles = shards.reduce(lambda facts: profile(deduplicate(facts)))
+    n_duplicates = shards.n_rows - int(pc.sum(profiles.column("n_exchanges")).as_py())
+    excused, profiles = _without_licensed(request.allowlist, profiles, accounts)
+    return build_population(profiles, accounts), excused, n_duplicates
 
 
 def _without_licensed(allowlist: Allowlist, profiles: pa.Table, accounts: pa.Table | None) -> tuple[Excused, pa.Table]:

@@ -366,6 +366,20 @@ def test_a_conversation_fills_in_for_a_prompt_in_every_reading(tmp_path: Path, n
         assert pa.Table.from_batches(list(batches))["prompt"].to_pylist() == ["own", "from the chat"]
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_prompts_of_several_files_all_arrive(threads: int, tmp_path: Path, now: datetime) -> None:
+    """Each prompt of the accounts asked for comes once, however many files are read side by side."""
+    for number in range(4):
+        rows = {"account_id": ["a", "b", "c"], "ts": [1_793_527_200] * 3, "prompt": [f"{number}{x}" for x in "abc"]}
+        pq.write_table(pa.table(rows), tmp_path / f"{number}.parquet")
+    done: list[int] = []
+    source = open_logs([tmp_path], now=now, threads=threads)
+    batches = source.prompts(accounts=pa.array(["a", "c"]), on_progress=lambda part, total: done.append(total - part))
+    found = [prompt for batch in batches for prompt in batch["prompt"].to_pylist()]
+    assert sorted(found) == [f"{number}{x}" for number in range(4) for x in "ac"]
+    assert len(done) == 4 and min(done) == 0
+
+
 def test_a_signal_ends_a_query() -> None:
     """What DuckDB makes of a signal is an interrupt again; any other error of a program stays what it is."""
     with pytest.raises(KeyboardInterrupt), interruptible():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -69,14 +70,15 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int, threa
         whole = pool.submit(form, within=everything, rounds=(MEETINGS, MEETINGS, TEMPLATES_ONLY))
         on_half = [pool.submit(form, within=part, rounds=(MEETINGS, TEMPLATES_ONLY)) for part in parts]
         halves = list(pool.map(partial(_settled, traits, n_min), parts, (half.result() for half in on_half)))
+        settle = partial(settled_bits, traits, within=everything, n_min=n_min)
+        settled = list(pool.map(lambda seed: list(settle(seed)), whole.result()))
     candidates = []
-    for seed in whole.result():
-        for bits in settled_bits(traits, seed, within=everything, n_min=n_min):
-            membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
-            members = np.flatnonzero(membership >= 0.5)
-            if len(members) >= n_min:
-                matched = tuple(_best_match(members, half) for half in halves)
-                candidates.append(Candidate(members, membership, bits, matched))
+    for bits in chain.from_iterable(settled):
+        membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
+        members = np.flatnonzero(membership >= 0.5)
+        if len(members) >= n_min:
+            matched = tuple(_best_match(members, half) for half in halves)
+            candidates.append(Candidate(members, membership, bits, matched))
     return _distinct(candidates)
 
 

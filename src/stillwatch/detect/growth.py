@@ -63,7 +63,7 @@ def settled_bits(traits: Traits, seed: Ints, *, within: Mask, n_min: int) -> Ite
         bits = membership_bits(traits, seed, within=_telling(traits, seed, within))
         group = np.flatnonzero(bits >= 0)
         core = seed[bits[seed] >= np.median(bits[seed])]
-        again = np.flatnonzero(membership_bits(traits, core, within=_telling(traits, core, within)) >= 0)
+        again = _moved(traits, core, within, False, 0.0)
         if jaccard(seed, group) >= MADE_AGAIN and jaccard(group, again) >= MADE_BY_HALF:
             yield bits
             seed = np.setdiff1d(seed, group, assume_unique=True)
@@ -85,8 +85,7 @@ def _grown(traits: Traits, group: Ints, within: Mask) -> Floats:
         for _ in range(SETTLING_ROUNDS):
             if len(group) < SMALLEST_MEETING:
                 return nothing
-            bits = membership_bits(traits, group, within=_telling(traits, group, within), own_content=own_content)
-            before, group = group, np.flatnonzero(bits >= least)
+            before, group = group, _moved(traits, group, within, own_content, least)
             if np.array_equal(before, group):
                 break
     if len(group) < SMALLEST_MEETING:
@@ -95,9 +94,22 @@ def _grown(traits: Traits, group: Ints, within: Mask) -> Floats:
     return membership_bits(traits, group, within=_telling(traits, group, within) & templates)
 
 
+def _moved(traits: Traits, group: Ints, within: Mask, own_content: bool, least: float) -> Ints:
+    """Who has `least` bits for a group, as it stands."""
+
+    def belonging() -> Ints:
+        bits = membership_bits(traits, group, within=_telling(traits, group, within), own_content=own_content)
+        return np.flatnonzero(bits >= least)
+
+    return traits.once(f"moved, {own_content}, {least}", belonging, group, within)
+
+
 def _telling(traits: Traits, group: Ints, within: Mask) -> Mask:
     """The hubs that tell who belongs to a group."""
-    return within & ~explained_away(traits, group)
+    public = traits.once("public", lambda: np.flatnonzero(explained_away(traits, group)), group)
+    telling = within.copy()
+    telling[public] = False
+    return telling
 
 
 def overlap(a: Ints, b: Ints) -> float:

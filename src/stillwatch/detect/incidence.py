@@ -66,8 +66,7 @@ class Incidence:
         share of a cohort is its share of the edges of the hub's kind, so that heavy users are expected to meet more.
         """
         units = self._units(members)
-        inside = np.zeros_like(self.totals)
-        np.add.at(inside, self.cohort[units], self.activity[units])
+        inside = _sums(self.activity[units], self.cohort[units], len(self.totals))
         share = inside / np.maximum(self.totals, 1)
         expected = np.zeros(len(hubs))
         for cohort in np.unique(self.cohort[units]):

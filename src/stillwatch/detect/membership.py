@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_matrix
 
 from stillwatch.detect.cells import FORMING_FAMILIES, stands_out, surplus_bits
 from stillwatch.detect.traits import Traits
+from stillwatch.kernels.carriers import likelihoods
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -42,13 +45,8 @@ def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
     a surplus that stands out among all the hubs looked at.
     """
     result = np.zeros(len(traits), bool)
-    for family in FORMING_FAMILIES:
-        hubs = within & traits.of_family(family)
-        who = traits.incidence(family)
-        observed = who.observed(group)
-        met = np.flatnonzero(hubs & (observed >= SMALLEST_MEETING))
-        bits = surplus_bits(observed[met], who.expected(group, met))
-        result[met[stands_out(bits, int(hubs.sum()))]] = True
+    for n_hubs, met, observed, expected in _met(traits, group, within, SMALLEST_MEETING):
+        result[met[stands_out(surplus_bits(observed, expected), n_hubs)]] = True
     return result
 
 
@@ -58,13 +56,24 @@ def leaning_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
     One such hub says nothing; an account that carries a dozen, as all who come through one pool of exits do, does.
     """
     result = np.zeros(len(traits), bool)
+    for _, met, observed, expected in _met(traits, group, within, 2):
+        result[met[observed >= LEANING * expected]] = True
+    return result
+
+
+def _met(traits: Traits, group: Ints, within: Mask, least: int) -> Iterator[tuple[int, Ints, Ints, Floats]]:
+    """For each family: its hubs `within`, how many, those that `least` of a group carry, how many do and should."""
+    counts: dict[int, Ints] = {}
     for family in FORMING_FAMILIES:
         hubs = within & traits.of_family(family)
-        who = traits.incidence(family)
-        observed = who.observed(group)
-        met = np.flatnonzero(hubs & (observed >= 2))
-        result[met[observed[met] >= LEANING * who.expected(group, met)]] = True
-    return result
+        n_hubs = int(np.count_nonzero(hubs))
+        if n_hubs:
+            who = traits.incidence(family)
+            if id(who.carried) not in counts:
+                counts[id(who.carried)] = who.observed(group)
+            observed = counts[id(who.carried)]
+            met = np.flatnonzero(hubs & (observed >= least))
+            yield n_hubs, met, observed[met], who.expected(group, met)
 
 
 def explained_away(traits: Traits, group: Ints) -> Mask:
@@ -75,9 +84,11 @@ def explained_away(traits: Traits, group: Ints) -> Mask:
     that fits best: users of a public template who got in for that alone must not vouch for it.
     """
     content = enriched_hubs(traits, group, within=traits.of_family("content") & traits.forming)
+    if not content.any():
+        return content
     bits = membership_bits(traits, group, within=traits.forming)[group]
     core = group[bits >= np.median(bits)]
-    carriers = traits.by_account.carriers.sum(axis=1)
+    carriers = np.diff(traits.by_hub.indptr)
     ours = traits.by_account.observed(core) * (len(group) / len(core))
     public = content & (3 * np.minimum(ours, traits.by_account.observed(group)) < 2 * carriers)
     return public if (content & ~public).any() else np.zeros(len(traits), bool)
@@ -139,52 +150,32 @@ def _carrier_bits(carried: csc_matrix, inside: Mask, met: Mask, *, unit: Ints, d
     Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
     accounts of one payer would vouch for one another.
     """
-    n_hubs = carried.shape[1]
-    row, column = carried.indices.astype(np.int64), np.repeat(np.arange(n_hubs), np.diff(carried.indptr))
-    carries = np.zeros(len(inside), bool)
-    carries[row] = True
-    at, place = np.flatnonzero(carries), (np.cumsum(carries) - 1)[row]
-    member, own = inside[row], inside[at]
-    n_in = int(np.count_nonzero(inside))
-    n_out, some_in = len(inside) - n_in, int(np.count_nonzero(own))
-    some_out = len(at) - some_in
-    edges_in = np.bincount(column[member], minlength=n_hubs)
-    kin_edges = _of_own_unit(unit[row] * n_hubs + column, member)
-    unit_edges = np.bincount(unit[row], member)[unit[row]]
-    weight = (edges_in[column] - kin_edges) / np.maximum(edges_in.sum() - unit_edges, 1)
-    edges_out = np.bincount(column[~member], minlength=n_hubs)
-    rate_out = (edges_out[column] - ~member + HALF) / (n_out - ~member + 1)
-    n_met = int(np.count_nonzero(met & ~inside))
-    edges_met = np.bincount(column[met[row] & ~member], minlength=n_hubs)
-    own_met = met[row] & ~member
-    rate_met = (edges_met[column] - own_met + SHRINK * rate_out) / (n_met - own_met + SHRINK)
-    rate = np.where(met[row], np.maximum(rate_met, rate_out), rate_out)
-    carried = np.bincount(place, weight / rate, minlength=len(at))
+    ratios, n_carried = likelihoods(
+        (carried.indptr, carried.indices), inside=inside, met=met, unit=unit, pseudo_count=HALF, shrink=SHRINK
+    )
+    at = np.flatnonzero(n_carried)
+    own = inside[at]
+    n_in, some_in = int(np.count_nonzero(inside)), int(np.count_nonzero(own))
+    n_out, some_out = len(inside) - n_in, len(at) - some_in
     cover = (some_in - own + HALF) / (n_in - own + 1)
     none_in = _lacking(some_in, n_in) / _lacking(some_out, n_out + 1)
     none_out = _lacking(some_in, n_in + 1) / _lacking(some_out, n_out)
     bits: Floats = np.full(len(inside), np.log2(none_out + TINY))
     bits[inside] = np.log2(none_in + TINY)
-    bits[at] = np.log2(cover * carried + TINY)
+    bits[at] = np.log2(cover * ratios[at] + TINY)
     if dose is not None:
         bits[at] += _level_bits(np.searchsorted(DOSES, dose[at], side="right"), len(DOSES) + 1, own)
-        n_carried = np.bincount(place)
-        bits[at] += _level_bits(np.searchsorted(COUNTS, n_carried, side="right"), len(COUNTS) + 1, own)
+        bits[at] += _level_bits(np.searchsorted(COUNTS, n_carried[at], side="right"), len(COUNTS) + 1, own)
     return bits
 
 
 def _level_bits(level: Ints, n_levels: int, member: Mask) -> Floats:
     """log2 of how much likelier a level is in members than in others, each account left out of its own rate."""
-    inside, outside = (np.bincount(level[who], minlength=n_levels)[level] for who in (member, ~member))
-    rate_in = (inside - member + 1.0) / (member.sum() - member + n_levels)
-    rate_out = (outside - ~member + 1.0) / ((~member).sum() - ~member + n_levels)
-    return np.asarray(np.log2(rate_in / rate_out))
-
-
-def _of_own_unit(key: Ints, member: Mask) -> Ints:
-    """For each edge, how many edges of members have its key."""
-    _, at = np.unique(key, return_inverse=True)
-    return np.bincount(at, member)[at].astype(np.int64)
+    outside, inside = np.bincount(level + n_levels * member, minlength=2 * n_levels).reshape(2, n_levels)
+    own = np.array([[0], [1]])
+    rate_in = (np.maximum(inside - own, 0) + 1.0) / (inside.sum() - own + n_levels)
+    rate_out = (np.maximum(outside - (1 - own), 0) + 1.0) / (outside.sum() - (1 - own) + n_levels)
+    return np.asarray(np.log2(rate_in / rate_out)[member.astype(np.int64), level])
 
 
 def _lacking(some: int, n: int) -> float:

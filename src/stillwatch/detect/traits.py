@@ -6,8 +6,10 @@ nothing in this package ever builds a pair of accounts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from stillwatch.detect.incidence import Incidence, build_incidence
 from stillwatch.detect.population import Population
+from stillwatch.kernels.columns import frozen
 from stillwatch.kernels.hashing import HashKey, combine, hash_strings
 from stillwatch.kernels.ordering import distinct_by_run, order_by, places
 from stillwatch.records import ROWS_PER_PROFILE
@@ -91,13 +94,27 @@ class Traits:
     by_account: Incidence
     by_unit: Incidence
     by_country: Incidence
+    _families: dict[str, Mask] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _found: dict[bytes, Ints] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def of_family(self, family: str) -> Mask:
         """Which hubs belong to a family."""
-        return np.array([kind.family == family for kind in KINDS])[self.kind]
+        if family not in self._families:
+            self._families[family] = frozen(np.array([kind.family == family for kind in KINDS])[self.kind])
+        return self._families[family]
+
+    def once(self, what: str, find: Callable[[], Ints], *given: npt.NDArray[np.generic]) -> Ints:
+        """`find()`, worked out once for the same `what` and arrays: many seeds grow into one group."""
+        digest = blake2b(what.encode(), digest_size=16)
+        for array in given:
+            digest.update(array.data)
+        key = digest.digest()
+        if key not in self._found:
+            self._found[key] = find()
+        return self._found[key]
 
     def half(self, number: int) -> Mask:
         """Hubs of one of the `N_HALVES` halves; its neighbour (number ^ 1) holds the others."""
