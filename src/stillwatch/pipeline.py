@@ -93,6 +93,7 @@ def scan(
         n_duplicates = shards.n_rows - int(pc.sum(profiles.column("n_exchanges")).as_py())
         excused, profiles = _without_licensed(request.allowlist, profiles, accounts)
         population = build_population(profiles, accounts)
+        del profiles  # The population holds them in its own order; both at once are the most a scan holds.
 
         steps.begin("group")
         threads = settings.scan.threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from stillwatch.cli.mark import write_secret
 from stillwatch.journal import Journal
 from stillwatch.keys import RootKey
 from stillwatch.records import EVIDENCE
@@ -105,6 +107,31 @@ def test_a_ticket_opens_with_the_seal(run: Run, tmp_path: Path) -> None:
     assert (mark.scheme.name, mark.scheme.delta, sorted(mark.keys)) == ("kgw", 3.0, ["account", "provider"])
 
 
+def test_findings_go_to_any_name(run: Run, tmp_path: Path) -> None:
+    """Also to one that is not UTF-8; an earlier file is replaced whole, and nothing else is left."""
+    (tmp_path / "out").mkdir()
+    for _ in range(2):
+        assert run("detect", "marked.npy", "--split", SPLIT, "--out", "out/a\udcff").code == 0
+    assert [os.fsencode(path.name) for path in (tmp_path / "out").iterdir()] == [b"a\xff"]
+
+
+def test_a_key_that_does_not_fit_on_the_disk_is_not_left_behind(tmp_path: Path) -> None:
+    """Half a seal key neither stays nor stands in the way of the next attempt."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError):
+            write_secret(tmp_path / "s.key", "0" * 64)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_epoch_cannot_move_the_cursor(run: Run) -> None:
+    """What is shown of a name is one line."""
+    assert run("keys", "--epoch", "a\n\x1b[2Kb").out.count("\n") == 1
+
+
 def test_key_ids_are_shown_and_keys_are_not(run: Run) -> None:
     """Another epoch has another key; the id is the same in words and in JSON."""
     first, second = run("keys"), run("keys", "--epoch", "2")
@@ -134,6 +161,9 @@ def test_key_ids_are_shown_and_keys_are_not(run: Run) -> None:
         (("ticket", "--epoch", "\udcff"), "epoch is not UTF-8"),
         (("detect", "marked.npy", "--epoch", " "), "epoch is blank"),
         (("keys", "--seal", "marked.npy"), "File exists"),
+        (("detect", "marked.npy", "--out", "."), "--out . is no file"),
+        (("detect", "marked.npy", "--out", ""), "--out . is no file"),
+        (("detect", "marked.npy", "--out", "/dev/null"), "--out /dev/null is no file"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, words: tuple[str, ...], says: str) -> None:

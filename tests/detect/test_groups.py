@@ -7,7 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stillwatch.detect.groups import Candidate, explained_away, find_candidates
+from stillwatch.detect.groups import Candidate, find_candidates
+from stillwatch.detect.membership import explained_away
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import Traits, find_traits
 from stillwatch.kernels.hashing import HashKey

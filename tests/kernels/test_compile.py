@@ -31,6 +31,7 @@ def test_each_kernel_is_compiled_for_one_type_only() -> None:
         sketches.hour_of_week(values)
     kernels: tuple[Any, ...] = (
         hashing._hash_spans,
+        hashing._sip_words,
         networks.read_networks,
         shingles._skeletons,
         shingles._ngrams,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillwatch.kernels.ordering import order_by, ranks
+from stillwatch.kernels.ordering import distinct_by_run, order_by, places, ranks
 
 ROWS = st.lists(st.tuples(st.integers(0, 2**40), st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1))), max_size=50)
 
@@ -25,3 +27,21 @@ def test_ranks_equal_numpys(values: list[int]) -> None:
     """Ranks are places among the distinct values, ascending."""
     given_values = np.array(values, np.uint64)
     assert ranks(given_values).tolist() == np.unique(given_values, return_inverse=True)[1].tolist()
+
+
+@given(st.lists(st.lists(st.integers(0, 5) | st.integers(0, 2**64 - 1))))
+def test_distinct_by_run_equals_a_count_of_each_run(runs: list[list[int]]) -> None:
+    """Each run's values ascending, with how often they occur; 0 is left out, and runs may be empty."""
+    values = np.array([value for run in runs for value in run], np.uint64)
+    offsets = np.cumsum([0, *(len(run) for run in runs)], dtype=np.int64)
+    expected = [(at, *item) for at, run in enumerate(runs) for item in sorted(Counter(run).items()) if item[0]]
+    assert list(zip(*(column.tolist() for column in distinct_by_run(values, offsets)), strict=True)) == expected
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)), st.sets(st.integers(0, 2**64 - 1)), st.integers(0, 2**64 - 1))
+def test_places_are_those_of_a_list(values: list[int], among: set[int], shared: int) -> None:
+    """A value stands where a list of them has it; one it lacks stands nowhere."""
+    known = sorted(among | {shared})
+    expected = [known.index(value) if value in known else -1 for value in [*values, shared]]
+    assert places(np.array([*values, shared], np.uint64), np.array(known, np.uint64)).tolist() == expected
+    assert places(np.array(values, np.uint64), np.zeros(0, np.uint64)).tolist() == [-1] * len(values)

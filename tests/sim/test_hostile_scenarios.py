@@ -89,6 +89,7 @@ def test_a_mutated_scenario_loads_or_is_a_clear_error(data: st.DataObject, monke
         ("[populations]\nconsumer = { active = [0.9, 0.1] }", "active is no span"),
         ("[populations]\nconsumer = { shape = 'round' }", "unknown shape"),
         ("[[campaigns]]\nlike = 'harvest'\ncover = 1.5", "harvest.cover is out of range; got 1.5; expected 0 to 1"),
+        ("[[campaigns]]\nlike = 'harvest'\ncover_speech = {}", "cover_speech chooses nothing"),
         ("[[campaigns]]\nlike = 'harvest'\nown = { card = 2 }", "own.card is out of range"),
         ("[[campaigns]]\nlike = 'harvest'\ntier = 'x'", "tier makes no sense"),
         ("[[campaigns]]\nlike = 'harvest'\nmimics = ['luck']", "mimics what cannot be"),

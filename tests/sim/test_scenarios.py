@@ -4,11 +4,13 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
 import pytest
 
 from stillwatch.errors import SettingsError
 from stillwatch.sim.scenarios import HARD_NEGATIVES, LIBRARIES, campaign, load_scenario, ordinary, shipped
-from stillwatch.sim.world import cast, play
+from stillwatch.sim.world import Played, cast, play
 
 WORLDS = next(iter(shipped().values())).parent
 
@@ -19,7 +21,8 @@ def test_every_shipped_scenario_has_accounts_and_says_what_it_follows(name: str)
     scenario = load_scenario(name)
     assert scenario.title and scenario.follows
     assert all(each.follows for each in scenario.populations)
-    assert all(each.crew.follows for each in scenario.campaigns)
+    innocent = {each.follows for each in load_scenario("empty").populations}
+    assert all(each.crew.follows and each.crew.follows not in innocent for each in scenario.campaigns)
     assert len(cast(scenario, seed=1, scale=0.01)) >= len(scenario.populations)
 
 
@@ -101,9 +104,9 @@ def test_a_tier_says_what_is_shared(tier: int) -> None:
 
 
 def test_half_the_scale_keeps_every_ratio_and_nobody() -> None:
-    """At half the scale the accounts are others, and shares of accounts and of exchanges agree within their errors."""
+    """At half the scale the accounts are others; shares of accounts and exchanges, and tokens, agree within errors."""
     scenario = load_scenario("empty").having(campaign("harvest", crew={"n_accounts": 400}))
-    whole, half = (play(scenario, seed=6, scale=scale) for scale in (1.0, 0.5))
+    whole, half = (play(scenario, seed=2, scale=scale) for scale in (1.0, 0.5))
     assert not set(whole.truth["account_id"].to_pylist()) & set(half.truth["account_id"].to_pylist())
     shared = set(whole.exchanges["prompt"].to_pylist()) & set(half.exchanges["prompt"].to_pylist())
     assert len(shared) < 0.05 * half.exchanges.num_rows
@@ -120,6 +123,21 @@ def test_half_the_scale_keeps_every_ratio_and_nobody() -> None:
         assert abs(len(few) - len(many) / 2) <= 1
         error = np.sqrt(many.var() / len(many) + few.var() / len(few)) + 1
         assert abs(many.mean() - few.mean()) < 4.5 * error, name
+    whole_answers, half_answers = (answers_of(played) for played in (whole, half))
+    for name, longer in whole_answers.items():
+        shorter = half_answers[name]
+        if len(shorter) >= 30:  # accounts; of fewer, the error is not known
+            error = np.sqrt(longer.var() / len(longer) + shorter.var() / len(shorter))
+            assert abs(longer.mean() - shorter.mean()) < 4.5 * error, name
+
+
+def answers_of(played: Played) -> dict[str, npt.NDArray[np.float64]]:
+    """Of each population, the mean log length of the answers of each account."""
+    rows = played.exchanges.select(["account_id", "output_tokens"]).join(played.truth, "account_id")
+    logs = rows.set_column(1, "log", pc.ln(rows["output_tokens"].cast("float64")))
+    means = logs.group_by(["population", "account_id"]).aggregate([("log", "mean")])
+    names = np.array(means["population"].to_pylist())
+    return {name: means["log_mean"].to_numpy()[names == name] for name in np.unique(names)}
 
 
 @pytest.mark.parametrize(

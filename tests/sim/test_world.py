@@ -200,6 +200,13 @@ def test_a_foreign_folder_is_refused(names: list[str], tmp_path: Path) -> None:
     assert all((tmp_path / name).read_bytes() == b"mine" for name in names)
 
 
+def test_a_folder_of_no_readable_name_is_refused(tmp_path: Path) -> None:
+    """A name that is not UTF-8 is one line of error before anything is made."""
+    with pytest.raises(InputError, match="not UTF-8"):
+        write_world(SCENARIO, tmp_path / "a\udcff" / "world", seed=1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupted_run_leaves_the_earlier_world(tmp_path: Path) -> None:
     """Stopped halfway, a run leaves the world before it as it was, and nothing beside it."""
     write_world(SCENARIO, tmp_path / "world", seed=1)

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import kstest
 
 from stillwatch.errors import InputError, SettingsError
+from stillwatch.watermark import detector
 from stillwatch.watermark.detector import Finding, Suspect, detect, least_effect, p_log10, scores, uniform_p
 from stillwatch.watermark.grams import Document, grams_of
 from stillwatch.watermark.keys import KeyRing, key_words
@@ -134,7 +135,19 @@ def test_threads_change_nothing(ring: KeyRing) -> None:
         [suspect(making.written(None, seed=12, n_texts=2), mark.scheme)], keys, scheme=mark.scheme,
         routing=mark.routing, decoys=decoys, on_progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
-    assert seen[-1][0] == seen[-1][1] == len(seen)
+    assert seen[-1] == (602, 602)
+
+
+def test_many_pairs_are_scored_by_few_keys_at_once(monkeypatch: pytest.MonkeyPatch, ring: KeyRing) -> None:
+    """An interrupt waits for few scores, however long the text is, and the scores are the same."""
+    grams = grams_of(making.written(None, seed=12), width=2)
+    decoys = ring.decoys(100, epoch="1", **making.ASKED)
+    whole = scores(grams, decoys, scheme=Scheme())
+    for room, most in ((0, 1), (5 * len(grams), 5), (10**9, 64)):
+        seen: list[int] = []
+        monkeypatch.setattr(detector, "PAIRS_AT_ONCE", room)
+        assert np.array_equal(scores(grams, decoys, scheme=Scheme(), threads=2, step=seen.append), whole)
+        assert max(seen) == most and sum(seen) == 100
 
 
 def test_a_text_too_short_says_nothing(ring: KeyRing) -> None:

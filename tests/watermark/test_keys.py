@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,7 +59,8 @@ def test_a_policy_is_a_file_that_says_something(tmp_path: Path) -> None:
     path.write_text("Accounts under review are marked for 30 days.\n")
     assert Policy.read(path) == Policy("marks.md", hashlib.sha256(path.read_bytes()).hexdigest())
     (tmp_path / "blank.md").write_text(" \n")
-    for wrong in ("absent.md", "blank.md", ""):
+    os.mkfifo(tmp_path / "pipe.md")  # nobody ever writes into it
+    for wrong in ("absent.md", "blank.md", "", "pipe.md"):
         with pytest.raises(KeyFileError, match="policy"):
             Policy.read(tmp_path / wrong)
     with pytest.raises(KeyFileError, match="SHA-256"):

@@ -82,6 +82,46 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
             ids(tmp_path / name)
 
 
+HEADER = "{'descr': '<i8', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[" * 50, "'\''", "    x\n  y", "{[]: 1}", HEADER % "(10**30,)", HEADER % f"({10**30},)", HEADER % "(2, True)",
+        HEADER % "(-5,)", HEADER % "(99999999999999,)",
+    ],
+)  # fmt: skip
+def test_a_damaged_header_is_one_line(tmp_path: Path, header: str) -> None:
+    """Whatever NumPy raises at a header, the error names the file."""
+    raw = f"{header}\n".encode()
+    (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(raw).to_bytes(2, "little") + raw + bytes(64))
+    with pytest.raises(InputError, match=r"bad\.npy cannot be read"):
+        ids(tmp_path / "bad.npy")
+
+
+def test_no_archive_is_taken_for_an_array(tmp_path: Path) -> None:
+    """A file that begins as a zip archive does and is none is an error that names it."""
+    (tmp_path / "bad.npy").write_bytes(b"PK\x03\x04" + bytes(64))
+    with pytest.raises(InputError, match=r"bad\.npy cannot be read"):
+        ids(tmp_path / "bad.npy")
+
+
+def test_an_array_of_an_older_python_is_read_quietly(tmp_path: Path) -> None:
+    """A header as Python 2 wrote it is read, without a warning among the findings."""
+    raw = (HEADER % "(3L,)" + "\n").encode()
+    body = np.arange(3, dtype="<i8").tobytes()
+    (tmp_path / "old.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(raw).to_bytes(2, "little") + raw + body)
+    assert ids(tmp_path / "old.npy") == [([0, 1, 2], [])]
+
+
+def test_the_line_that_is_no_json_is_named(tmp_path: Path) -> None:
+    """Of a file of many lines the error says which one."""
+    (tmp_path / "a.jsonl").write_text('{"tokens": [1]}\n\n{"tokens": [1')
+    with pytest.raises(InputError, match=r"a\.jsonl cannot be read; got line 3: "):
+        ids(tmp_path / "a.jsonl")
+
+
 def test_what_is_not_a_plain_file_is_refused(tmp_path: Path) -> None:
     """A pipe is not waited for, and an archive under another name is not taken for an array."""
     os.mkfifo(tmp_path / "pipe.jsonl")

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +18,7 @@ import typer
 
 from stillwatch.cli.scan import progress
 from stillwatch.errors import InputError, SettingsError
+from stillwatch.redact import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +78,8 @@ def detect(
     from stillwatch.watermark.rows import evidence_rows, plain
     from stillwatch.watermark.schemes import Scheme, parse_split
 
+    if out is not None:
+        _check_place(out)
     for option, given, words in (("fail-on", fail_on, (None, "found")), ("about", about, ("dataset", "model"))):
         if given not in words:
             expected = " or ".join(word for word in words if word)
@@ -125,11 +129,11 @@ def keys(
     ring, now = ring_of(key_file), datetime.now(UTC)
     (provider,) = ring.for_detection([Label(epoch)], because="mark keys", now=now)
     if seal is not None:
-        _write_secret(seal, ring.seal(because="mark keys --seal", now=now).reveal().hex())
+        write_secret(seal, ring.seal(because="mark keys --seal", now=now).reveal().hex())
     if json_:
         typer.echo(json.dumps({"epoch": epoch, "key_id": provider.key_id, "level": "provider"}, sort_keys=True))
     else:
-        typer.echo(f"provider  epoch {epoch}  key id {provider.key_id}")
+        typer.echo(f"provider  epoch {plain_text(epoch)}  key id {provider.key_id}")
 
 
 def ticket(
@@ -245,26 +249,37 @@ def _names(ring: KeyRing, found: Sequence[Finding], because: str) -> dict[str, d
 def _write(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
-    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Opened here: Arrow takes no name that is not UTF-8.
+    descriptor, made = tempfile.mkstemp(prefix=f".{path.name[:100]}-", dir=path.parent)
+    partial = Path(made)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, partial, compression="zstd", version="2.6")
-        partial.chmod(0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            pq.write_table(table, file, compression="zstd", version="2.6")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _write_secret(path: Path, text: str) -> None:
+def _check_place(path: Path) -> None:
+    """Refuse, before hours of scoring, to put findings where a folder, a device or a pipe stands."""
+    if not path.name or (path.exists() and not path.is_file()):
+        raise InputError(f"--out {path} is no file", got="a folder, a device or a pipe", do="Name a file to write.")
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a line of a secret to a new file of its owner; where it does not fit, no file is left."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(text + "\n")
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+    except BaseException:
+        path.unlink()
+        raise
 
 
 def _show(found: Sequence[Finding], scheme: Scheme, names: dict[str, dict[str, Any]]) -> None:
     """One paragraph for each finding worth a look, the smallest p first."""
-    from stillwatch.redact import plain_text
-
     shown = sorted(found, key=lambda one: one.p_log10)[:MAX_SHOWN]
     sure = sum(one.verdict == "found" for one in found)
     typer.echo(f"{sure} of {len(found)} tests found a mark." if sure else f"No mark found in {len(found)} tests.")

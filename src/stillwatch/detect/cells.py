@@ -120,6 +120,8 @@ def find_cells(meetings: list[Meetings], *, within: Mask, n_min: int) -> Cells:
     """The cells among the hubs `within`, (h,), those of all families together, the strongest `MOST_CELLS`."""
     found = [one.standing_out(within, n_min=n_min) for one in meetings]
     cells = Cells(*(np.concatenate([getattr(one, name) for one in found]) for name in Cells.__slots__))
+    if len(cells.bits) <= MOST_CELLS:
+        return cells
     strongest = np.sort(np.lexsort((cells.b, cells.a, -cells.bits))[:MOST_CELLS])
     return Cells(*(getattr(cells, name)[strongest] for name in Cells.__slots__))
 

@@ -16,18 +16,9 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from sknetwork.clustering import Louvain
 
-from stillwatch.detect.cells import (
-    FORMING_FAMILIES,
-    MEETINGS,
-    TEMPLATES_ONLY,
-    Cells,
-    Meetings,
-    Pairs,
-    find_cells,
-    find_meetings,
-    stands_out,
-    surplus_bits,
-)
+from stillwatch.detect.cells import MEETINGS, TEMPLATES_ONLY, Cells, Meetings, Pairs, find_cells, find_meetings
+from stillwatch.detect.growth import jaccard, overlap, propagate, settled_bits
+from stillwatch.detect.membership import SMALLEST_MEETING
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import N_HALVES, Traits
 
@@ -38,32 +29,8 @@ Mask = npt.NDArray[np.bool_]
 MOST_GROUPS = 8
 """Groups grown per round, the strongest first; a bound on the work, far above any campaign count on record."""
 
-SMALLEST_MEETING = 4
-"""Fewest carriers that make a meeting; two or three accounts share most things by chance or kinship."""
-
-LEANING = 2.0
-"""Times the expected carriers from which a hub leans towards a group."""
-
-HALF = 0.5
-"""Pseudo-count of the rates of hubs (Krichevsky & Trofimov 1981)."""
-
-DOSES = (0.1, 0.25, 0.5, 0.75, 1.0)
-"""Where doses are told apart: the share of an account's exchanges that show what its group shares."""
-
-COUNTS = (2, 3, 5, 9, 17)
-"""Where the number of hubs that an account shares with its group is told apart."""
-
-TINY = 2.0**-20
-"""Floor of a membership e-value: no single family can rule an account out for good."""
-
-SHRINK = 20.0
-"""Outsiders the overall rate counts for beside those who met the group."""
-
-JOIN_BITS = 2.5
-"""Odds at which an account joins a growing group: about 6 to 1, so that it does not grow into its surroundings."""
-
-MEMBERSHIP_ROUNDS = 6
-"""Most rounds of propagation; it stops as soon as no account moves."""
+THE_SAME = 0.9
+"""Jaccard index of two candidates from which only one is weighed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +40,12 @@ class Candidate:
     Attributes:
         members: account positions, ascending, membership >= 0.5. membership: (accounts,) probability of belonging.
         halves: the group as formed on each half of the hubs alone; None where that half did not show it.
-        templates_only: whether it formed on templates alone, which anybody may send.
     """
 
     members: Ints
     membership: Floats
     bits: Floats
     halves: tuple[Ints | None, ...]
-    templates_only: bool = False
 
 
 def find_candidates(population: Population, traits: Traits, *, n_min: int, threads: int = 1) -> list[Candidate]:
@@ -96,15 +61,16 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int, threa
     form = partial(form_groups, population, traits, meetings, n_min=n_min)
     with ThreadPoolExecutor(threads) as pool:
         whole = pool.submit(form, within=everything, rounds=(MEETINGS, MEETINGS, TEMPLATES_ONLY))
-        halves = list(pool.map(lambda within: form(within=within, rounds=(MEETINGS, TEMPLATES_ONLY)), parts))
+        on_half = [pool.submit(form, within=part, rounds=(MEETINGS, TEMPLATES_ONLY)) for part in parts]
+        halves = list(pool.map(partial(_settled, traits, n_min), parts, (half.result() for half in on_half)))
     candidates = []
-    for seed, templates_only in whole.result():
-        bits = membership_bits(traits, seed, within=traits.forming & ~explained_away(traits, seed))
-        membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
-        members = np.flatnonzero(membership >= 0.5)
-        if len(members) >= n_min:
-            matched = tuple(_best_match(members, [group for group, _ in half]) for half in halves)
-            candidates.append(Candidate(members, membership, bits, matched, templates_only))
+    for seed in whole.result():
+        for bits in settled_bits(traits, seed, within=everything, n_min=n_min):
+            membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
+            members = np.flatnonzero(membership >= 0.5)
+            if len(members) >= n_min:
+                matched = tuple(_best_match(members, half) for half in halves)
+                candidates.append(Candidate(members, membership, bits, matched))
     return _distinct(candidates)
 
 
@@ -116,195 +82,35 @@ def form_groups(
     within: Mask,
     n_min: int,
     rounds: Sequence[Pairs],
-) -> list[tuple[Ints, bool]]:
-    """Group accounts that share surprising cells of the hubs `within`, then peel and look again.
+) -> list[Ints]:
+    """Group accounts that share surprising cells of the hubs `within`, then peel and look again; the largest first.
 
-    Accounts of one paying unit make no group: their operator is in plain sight. With each group comes whether it
-    formed on templates alone.
+    Accounts of one paying unit make no group: their operator is in plain sight. Templates form groups of everybody,
+    since a part of a campaign found before would take them from the rest of it.
 
     Args:
         meetings: those of the first round, of all the traits. rounds: the families that meet in each.
     """
-    groups: list[tuple[Ints, bool]] = []
+    groups: list[Ints] = []
     gone = np.zeros(len(population), bool)
     rest = traits
     for turn, pairs in enumerate(rounds):
         if turn:
-            rest = traits.without(population, gone) if gone.any() else traits
+            rest = traits.without(population, gone) if gone.any() and pairs is not TEMPLATES_ONLY else traits
             meetings = find_meetings(rest, n_min=SMALLEST_MEETING, pairs=pairs)
         found = _communities(rest, find_cells(meetings, within=within, n_min=SMALLEST_MEETING), n_min)
         found = [seed for seed in found if len(np.unique(population.unit[seed])) > 1][:MOST_GROUPS]
-        found = [group for group in (_propagate(rest, seed, within) for seed in found) if len(group) >= n_min]
+        found = [group for group in (propagate(rest, seed, within) for seed in found) if len(group) >= n_min]
         if found:
-            groups += [(group, pairs is TEMPLATES_ONLY) for group in found]
+            groups += found
             gone[np.concatenate(found)] = True
-    return sorted(groups, key=lambda found: (-len(found[0]), int(found[0][0])))
+    return sorted(groups, key=lambda group: (-len(group), int(group[0])))
 
 
-def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
-    """The hubs a group made its own: carried by more of its units than its share of the cohorts predicts.
-
-    Identity hubs are counted by account, the others by paying unit. A hub needs `SMALLEST_MEETING` carriers and
-    a surplus that stands out among all the hubs looked at.
-    """
-    result = np.zeros(len(traits), bool)
-    for family in FORMING_FAMILIES:
-        hubs = within & traits.of_family(family)
-        who = traits.incidence(family)
-        observed = who.observed(group)
-        met = np.flatnonzero(hubs & (observed >= SMALLEST_MEETING))
-        bits = surplus_bits(observed[met], who.expected(group, met))
-        result[met[stands_out(bits, int(hubs.sum()))]] = True
-    return result
-
-
-def leaning_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
-    """The hubs that lean towards a group: `LEANING` times as many of its units carry them as its share predicts.
-
-    One such hub says nothing; an account that carries a dozen, as all who come through one pool of exits do, does.
-    """
-    result = np.zeros(len(traits), bool)
-    for family in FORMING_FAMILIES:
-        hubs = within & traits.of_family(family)
-        who = traits.incidence(family)
-        observed = who.observed(group)
-        met = np.flatnonzero(hubs & (observed >= 2))
-        result[met[observed[met] >= LEANING * who.expected(group, met)]] = True
-    return result
-
-
-def explained_away(traits: Traits, group: Ints) -> Mask:
-    """Templates of the group that a third or more of their users outside it use too, if it has others.
-
-    A public judge prompt that a campaign also sends says nothing about those who send it; where a group has no
-    template of its own, nothing is explained away. How many of the group use one is told by its core, the half of it
-    that fits best: users of a public template who got in for that alone must not vouch for it.
-    """
-    content = enriched_hubs(traits, group, within=traits.of_family("content") & traits.forming)
-    bits = membership_bits(traits, group, within=traits.forming)[group]
-    core = group[bits >= np.median(bits)]
-    carriers = traits.by_account.carriers.sum(axis=1)
-    ours = traits.by_account.observed(core) * (len(group) / len(core))
-    public = content & (3 * np.minimum(ours, traits.by_account.observed(group)) < 2 * carriers)
-    return public if (content & ~public).any() else np.zeros(len(traits), bool)
-
-
-def membership_bits(traits: Traits, group: Ints, *, within: Mask, joint: bool = True) -> Floats:
-    """log2 odds that an account belongs to a group, from the hubs it shares with it.
-
-    Per family an e-value with a published alternative: a member carries one of the hubs that lean towards the group,
-    hub h with weight w_h (its share of the members' edges), or, as often as members do, none of them. An outsider
-    carries each as often as outsiders do, so the e-value is c sum w_h [carries h] / p_h + (1 - c) [carries none] /
-    p_none; among carriers it is multiplied by how much likelier its number of hubs, and its share of exchanges that
-    show one, are in members. Families multiply, each given the one before: among accounts that meet the group at its
-    networks, a template is as rare as it is among outsiders there, not among everybody. The prior is the group's share
-    of the population. An account is left out, with all of its paying unit, of the rates it is compared with.
-
-    A payment instrument and its issuer are one fact, so who carries a card of the group is not also asked for its
-    issuer; and a card vouches for an account only where others on it belong for what else they show.
-
-    Args:
-        joint: take each family given the one before and every hub that leans; False while a group grows, when only
-            hubs it made its own count, and the members it has not reached yet are no outsiders to learn from.
-
-    Returns:
-        (accounts,) bits; cost linear in edges.
-    """
-    n, size = traits.share.shape[0], len(group)
-    inside = np.zeros(n, bool)
-    inside[group] = True
-    own = (leaning_hubs if joint else enriched_hubs)(traits, group, within=within)
-    total = np.full(n, np.log2((size + 0.5) / (n - size + 0.5)))
-    met = np.zeros(n, bool)
-    cards = np.flatnonzero(own & traits.of_family("identity"))
-    carded = np.zeros(n, bool)
-    carded[traits.by_account.edges(cards)[0]] = True
-    for family in FORMING_FAMILIES[1:]:
-        hubs = np.flatnonzero(own & traits.of_family(family))
-        if len(hubs):
-            row, column = traits.by_account.edges(hubs)
-            dose = np.asarray(traits.share[:, hubs].sum(axis=1)).ravel() if family != "funding" else None
-            bits = _carrier_bits(row, column, len(hubs), inside, met, unit=traits.by_unit.unit, dose=dose)
-            total += np.where(carded, 0.0, bits) if family == "funding" else bits
-            if joint:
-                met[row] = True
-    if len(cards):
-        row, column = traits.by_account.edges(cards)
-        vouching = inside & (total > 0) if joint else inside
-        total += _carrier_bits(row, column, len(cards), vouching, np.zeros(n, bool), unit=np.arange(n))
-    return total
-
-
-def _carrier_bits(
-    row: Ints, column: Ints, n_hubs: int, inside: Mask, met: Mask, *, unit: Ints, dose: Floats | None = None
-) -> Floats:
-    """One family's e-value of every account in bits, from the edges (account, hub) of the hubs that lean to a group.
-
-    Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
-    accounts of one payer would vouch for one another.
-    """
-    at, place = np.unique(row, return_inverse=True)
-    member, own = inside[row], inside[at]
-    n_in = int(np.count_nonzero(inside))
-    n_out, some_in = len(inside) - n_in, int(np.count_nonzero(own))
-    some_out = len(at) - some_in
-    edges_in = np.bincount(column[member], minlength=n_hubs)
-    kin_edges = _of_own_unit(unit[row] * n_hubs + column, member)
-    unit_edges = _of_own_unit(unit[row], member)
-    weight = (edges_in[column] - kin_edges) / np.maximum(edges_in.sum() - unit_edges, 1)
-    edges_out = np.bincount(column[~member], minlength=n_hubs)
-    rate_out = (edges_out[column] - ~member + HALF) / (n_out - ~member + 1)
-    n_met = int(np.count_nonzero(met & ~inside))
-    edges_met = np.bincount(column[met[row] & ~member], minlength=n_hubs)
-    own_met = met[row] & ~member
-    rate_met = (edges_met[column] - own_met + SHRINK * rate_out) / (n_met - own_met + SHRINK)
-    rate = np.where(met[row], np.maximum(rate_met, rate_out), rate_out)
-    carried = np.bincount(place, weight / rate, minlength=len(at))
-    cover = (some_in - own + HALF) / (n_in - own + 1)
-    none_in = _lacking(some_in, n_in) / _lacking(some_out, n_out + 1)
-    none_out = _lacking(some_in, n_in + 1) / _lacking(some_out, n_out)
-    bits: Floats = np.full(len(inside), np.log2(none_out + TINY))
-    bits[inside] = np.log2(none_in + TINY)
-    bits[at] = np.log2(cover * carried + TINY)
-    if dose is not None:
-        bits[at] += _level_bits(np.searchsorted(DOSES, dose[at], side="right"), len(DOSES) + 1, own)
-        n_carried = np.bincount(place)
-        bits[at] += _level_bits(np.searchsorted(COUNTS, n_carried, side="right"), len(COUNTS) + 1, own)
-    return bits
-
-
-def _level_bits(level: Ints, n_levels: int, member: Mask) -> Floats:
-    """log2 of how much likelier a level is in members than in others, each account left out of its own rate."""
-    inside, outside = (np.bincount(level[who], minlength=n_levels)[level] for who in (member, ~member))
-    rate_in = (inside - member + 1.0) / (member.sum() - member + n_levels)
-    rate_out = (outside - ~member + 1.0) / ((~member).sum() - ~member + n_levels)
-    return np.asarray(np.log2(rate_in / rate_out))
-
-
-def _of_own_unit(key: Ints, member: Mask) -> Ints:
-    """For each edge, how many edges of members have its key."""
-    _, at = np.unique(key, return_inverse=True)
-    return np.bincount(at, member)[at].astype(np.int64)
-
-
-def _lacking(some: int, n: int) -> float:
-    """Rate of those of n who carry none of a group's hubs, kept above 0 where all do and nobody is to be weighed."""
-    return max(1.0 - (some + HALF) / max(n, 1), TINY)
-
-
-def _propagate(traits: Traits, group: Ints, within: Mask) -> Ints:
-    """Grow and peel: account to hub to account; joining takes `JOIN_BITS`, leaving odds below even."""
-    for _ in range(MEMBERSHIP_ROUNDS):
-        bits = membership_bits(traits, group, within=within, joint=False)
-        stays = np.zeros(len(bits), bool)
-        stays[group] = bits[group] >= 0
-        grown = np.flatnonzero(stays | (bits >= JOIN_BITS))
-        if np.array_equal(grown, group):
-            break
-        group = grown
-        if not len(group):
-            break
-    return group
+def _settled(traits: Traits, n_min: int, within: Mask, seeds: list[Ints]) -> list[Ints]:
+    """The groups that seeds on some of the hubs hold."""
+    found = (bits for seed in seeds for bits in settled_bits(traits, seed, within=within, n_min=n_min))
+    return [group for bits in found if len(group := np.flatnonzero(bits >= 0)) >= n_min]
 
 
 def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
@@ -321,7 +127,8 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
     joined = csr_matrix((np.tile(cells.bits, 2), (np.r_[a, b], np.r_[b, a])), shape=(n_hubs, n_hubs))
     community = Louvain(shuffle_nodes=False, sort_clusters=False).fit_predict(joined)
     inner = np.flatnonzero(community[a] == community[b])
-    carried = traits.by_account.by_hub[:, hubs]
+    carried = traits.by_hub[:, hubs]
+    carried.data[:] = 1.0
     sits = carried[:, a[inner]].multiply(carried[:, b[inner]])
     belongs = csr_matrix((cells.bits[inner], (np.arange(len(inner)), community[a[inner]])), dtype=np.float64)
     weight = (sits.tocsr() @ belongs).tocsr()
@@ -339,27 +146,18 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
 
 
 def _best_match(members: Ints, groups: list[Ints]) -> Ints | None:
-    """The group that overlaps most, if it overlaps by more than half of the smaller of the two."""
-    best, most = None, 0
-    for group in groups:
-        common = len(np.intersect1d(members, group, assume_unique=True))
-        if common > most and 2 * common > min(len(members), len(group)):
-            best, most = group, common
-    return best
+    """The group most like the members, if it overlaps by more than half of the smaller of the two."""
+    alike = [group for group in groups if overlap(members, group) > 0.5]
+    return max(alike, key=lambda group: jaccard(members, group), default=None)
 
 
 def _distinct(candidates: list[Candidate]) -> list[Candidate]:
-    """Of candidates that share more than half of the smaller's members, keep the one whose members belong most.
+    """Of candidates that are nearly the same, the one whose members belong most; largest first.
 
-    Who shares a template with a campaign is no part of it, and a group of such users, found among what the campaign
-    left over, grows into the campaign: it has more members, and fewer bits.
+    Those that overlap otherwise are all weighed, and `evidence.judge.apart` decides.
     """
     kept: list[Candidate] = []
     for candidate in sorted(candidates, key=lambda one: (-one.bits[one.members].sum(), int(one.members[0]))):
-        taken = any(
-            2 * len(np.intersect1d(candidate.members, one.members)) > min(len(candidate.members), len(one.members))
-            for one in kept
-        )
-        if not taken:
+        if all(jaccard(candidate.members, one.members) < THE_SAME for one in kept):
             kept.append(candidate)
     return sorted(kept, key=lambda one: (-len(one.members), int(one.members[0])))

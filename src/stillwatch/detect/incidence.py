@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse import csr_matrix
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -19,7 +19,7 @@ class Incidence:
 
     Attributes:
         unit: (accounts,) row of each account in `carried`, -1 where the account takes no part.
-        carried, by_hub: (units, hubs) ones, by row and by column. kind: (hubs,) kind of each hub.
+        carried: (units, hubs) ones. kind: (hubs,) kind of each hub.
         cohort: (units,) cohort of each unit, that of its first account.
         activity: (units, kinds) hubs of each kind a unit carries, those nobody else carries included.
         totals: (cohorts, kinds) sums of `activity`. carriers: (hubs, cohorts) units that carry each hub.
@@ -27,17 +27,28 @@ class Incidence:
 
     unit: Ints
     carried: csr_matrix
-    by_hub: csc_matrix
     kind: Ints
     cohort: Ints
     activity: Ints
     totals: Ints
     carriers: Ints
+    _of_kinds: dict[tuple[int, ...], tuple[Ints, csr_matrix]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def edges(self, hubs: Ints) -> tuple[Ints, Ints]:
-        """(unit, position in `hubs`) of every edge of some hubs."""
-        found = self.by_hub[:, hubs].tocoo()
-        return found.row.astype(np.int64), found.col.astype(np.int64)
+    def with_cohorts(self, cohort: Ints) -> Incidence:
+        """The same counting by unit, with other cohorts, (accounts,)."""
+        at = np.flatnonzero(self.unit >= 0)
+        _, first = np.unique(self.unit[at], return_index=True)
+        levels, totals, carriers = _by_cohort(self.carried, self.activity, cohort[at[first]])
+        return replace(self, cohort=levels, totals=totals, carriers=carriers)
+
+    def of_kinds(self, kinds: tuple[int, ...]) -> tuple[Ints, csr_matrix]:
+        """The hubs of some kinds, and who carries them, (units, those hubs); found once."""
+        if kinds not in self._of_kinds:
+            hubs = np.flatnonzero(np.isin(self.kind, kinds))
+            self._of_kinds[kinds] = hubs, self.carried[:, hubs]
+        return self._of_kinds[kinds]
 
     def observed(self, members: Ints) -> Ints:
         """(hubs,) units of a group that carry each hub; a unit is in the group when any of its accounts is.
@@ -81,22 +92,33 @@ def build_incidence(
     n = share.shape[0]
     at = np.flatnonzero(np.ones(n, bool) if eligible is None else eligible)
     _, first, row = np.unique(unit[at], return_index=True, return_inverse=True)
-    joins = csr_matrix((np.ones(len(at), np.float32), (row, np.arange(len(at)))), shape=(len(first), len(at)))
-    binary = share[at].astype(np.float32)
-    binary.data[:] = 1.0
-    carried = (joins @ binary).tocsr()
-    carried.data[:] = 1.0
+    carried = csr_matrix((np.ones(share.nnz, np.float32), share.indices, share.indptr), shape=share.shape)
+    if len(first) < n:
+        joins = csr_matrix((np.ones(len(at), np.float32), (row, at)), shape=(len(first), n))
+        carried = (joins @ carried).tocsr()
+        carried.data[:] = 1.0
     n_kinds = alone.shape[1]
-    of_unit = np.repeat(np.arange(len(first)), np.diff(carried.indptr))
-    activity = np.bincount(of_unit * n_kinds + kind[carried.indices], minlength=len(first) * n_kinds)
-    activity = activity.reshape(len(first), n_kinds).astype(np.int64)
-    np.add.at(activity, row, alone[at])
-    _, levels = np.unique(cohort[at][first], return_inverse=True)
-    n_levels = int(levels.max(initial=-1)) + 1
-    totals = np.zeros((n_levels, n_kinds), np.int64)
-    np.add.at(totals, levels, activity)
-    flat = carried.indices.astype(np.int64) * n_levels + levels[of_unit]
-    carriers = np.bincount(flat, minlength=share.shape[1] * n_levels).reshape(share.shape[1], n_levels)
+    activity = np.bincount(_row_of_edges(carried) * n_kinds + kind[carried.indices], minlength=len(first) * n_kinds)
+    activity = activity.reshape(len(first), n_kinds) + _sums(alone[at], row, len(first))
+    levels, totals, carriers = _by_cohort(carried, activity, cohort[at[first]])
     place = np.full(n, -1, np.int64)
     place[at] = row
-    return Incidence(place, carried, carried.tocsc(), kind, levels, activity, totals, carriers)
+    return Incidence(place, carried, kind, levels, activity, totals, carriers)
+
+
+def _by_cohort(carried: csr_matrix, activity: Ints, cohort: Ints) -> tuple[Ints, Ints, Ints]:
+    """`Incidence.cohort`, `totals` and `carriers` of units that lie in some cohorts, (units,)."""
+    _, levels = np.unique(cohort, return_inverse=True)
+    n_levels, n_hubs = int(levels.max(initial=-1)) + 1, carried.shape[1]
+    flat = carried.indices.astype(np.int64) * n_levels + levels[_row_of_edges(carried)]
+    carriers = np.bincount(flat, minlength=n_hubs * n_levels).reshape(n_hubs, n_levels)
+    return levels, _sums(activity, levels, n_levels), carriers
+
+
+def _row_of_edges(carried: csr_matrix) -> Ints:
+    return np.repeat(np.arange(carried.shape[0]), np.diff(carried.indptr))
+
+
+def _sums(counts: Ints, group: Ints, n: int) -> Ints:
+    """(n, columns) sums of the rows of `counts` in each group."""
+    return np.stack([np.bincount(group, column, minlength=n) for column in counts.T], axis=1).astype(np.int64)

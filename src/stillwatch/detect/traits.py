@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 
 from stillwatch.detect.incidence import Incidence, build_incidence
 from stillwatch.detect.population import Population
 from stillwatch.kernels.hashing import HashKey, combine, hash_strings
-from stillwatch.kernels.ordering import order_by
+from stillwatch.kernels.ordering import distinct_by_run, order_by, places
+from stillwatch.records import ROWS_PER_PROFILE
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -72,6 +73,7 @@ class Traits:
     Attributes:
         kind: (h,) index into `KINDS`. key: (h,) keyed hash. coins: (h, SPLITS) 0 or 1, keyed.
         share: (accounts, h) sparse; the share of an account's sampled exchanges that show the hub, 1 for identity.
+        by_hub: the same, by column.
         alone: (accounts, kinds) hubs of each kind that nobody else carries; they count in an account's activity.
         template: (h,) whether what it opens, closes or instructs differs from exchange to exchange: a frame that is
             filled anew each time, and not one question that many ask. Only content is.
@@ -83,6 +85,7 @@ class Traits:
     key: npt.NDArray[np.uint64]
     coins: Ints
     share: csr_matrix
+    by_hub: csc_matrix
     alone: Ints
     template: Mask
     by_account: Incidence
@@ -113,7 +116,9 @@ class Traits:
         share.data[np.repeat(gone, np.diff(share.indptr))] = 0.0
         share.eliminate_zeros()
         by_account, by_unit, by_country = _every_way(population, share, self.alone, self.kind)
-        return replace(self, share=share, by_account=by_account, by_unit=by_unit, by_country=by_country)
+        return replace(
+            self, share=share, by_hub=share.tocsc(), by_account=by_account, by_unit=by_unit, by_country=by_country
+        )
 
     @property
     def forming(self) -> Mask:
@@ -131,14 +136,17 @@ def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Tr
     """
     with ThreadPoolExecutor(threads) as pool:
         edges = list(pool.map(lambda kind: _edges(population, kind, key), KINDS))
-    hubs = [_shared_hubs(value) for _, value, _ in edges]
+        hubs = list(pool.map(lambda edge: _shared_hubs(edge[1]), edges))
+        template = np.concatenate(
+            list(pool.map(lambda kind, found: _filled_anew(population, kind, found), KINDS, hubs))
+        )
     kinds = np.repeat(np.arange(len(KINDS)), [len(found) for found in hubs])
     keys = np.concatenate(hubs)
     rows, columns, shares, start = [], [], [], 0
     alone = np.zeros((len(population), len(KINDS)), np.int64)
     for number, ((account, value, share), found) in enumerate(zip(edges, hubs, strict=True)):
-        at = np.minimum(np.searchsorted(found, value), max(len(found) - 1, 0))
-        kept = np.flatnonzero(found[at] == value) if len(found) else np.zeros(0, np.int64)
+        at = places(value, found)
+        kept = np.flatnonzero(at >= 0)
         rows.append(account[kept])
         columns.append(at[kept] + start)
         shares.append(share[kept])
@@ -151,21 +159,18 @@ def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Tr
     )
     tossed = combine([keys, kinds.astype(np.uint64)], key)
     coins = ((tossed[:, None] >> np.arange(SPLITS, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
-    template = np.concatenate([_filled_anew(population, kind, found) for kind, found in zip(KINDS, hubs, strict=True)])
-    return Traits(kinds, keys, coins, matrix, alone, template, *_every_way(population, matrix, alone, kinds))
+    ways = _every_way(population, matrix, alone, kinds)
+    return Traits(kinds, keys, coins, matrix, matrix.tocsc(), alone, template, *ways)
 
 
 def _every_way(
     population: Population, share: csr_matrix, alone: Ints, kind: Ints
 ) -> tuple[Incidence, Incidence, Incidence]:
     """Who carries what, counted by account, by paying unit, and by paying unit within countries."""
-    ways = (
-        (np.arange(len(population)), population.cohort),
-        (population.unit, population.cohort),
-        (population.unit, population.country),
-    )
-    by_account, by_unit, by_country = (build_incidence(share, alone, kind, unit=unit, cohort=way) for unit, way in ways)
-    return by_account, by_unit, by_country
+    everyone = np.arange(len(population))
+    by_account = build_incidence(share, alone, kind, unit=everyone, cohort=population.cohort)
+    by_unit = build_incidence(share, alone, kind, unit=population.unit, cohort=population.cohort)
+    return by_account, by_unit, by_unit.with_cohorts(population.country)
 
 
 PAYLOAD = {"system": "head", "head": "tail", "tail": "head"}
@@ -180,8 +185,8 @@ def _filled_anew(population: Population, kind: Kind, hubs: npt.NDArray[np.uint64
     if kind.name not in PAYLOAD or not len(hubs):
         return np.zeros(len(hubs), bool)
     value, payload = population.sample[kind.name], population.sample[PAYLOAD[kind.name]]
-    at = np.minimum(np.searchsorted(hubs, value), len(hubs) - 1)
-    shown = np.flatnonzero(hubs[at] == value)
+    at = places(value, hubs)
+    shown = np.flatnonzero(at >= 0)
     at, payload = at[shown], payload[shown]
     order = order_by(at, payload)
     at, payload = at[order], payload[order]
@@ -203,19 +208,12 @@ def _edges(population: Population, kind: Kind, key: HashKey) -> _Edges:
 
 def _sampled_edges(population: Population, name: str) -> _Edges:
     """Hubs of one kind in the sampled exchanges, with the share of the account's exchanges that show them."""
-    value = population.sample[name]
-    owner = np.repeat(np.arange(len(population)), population.sampled)
-    told = np.flatnonzero(value)
-    owner, value = owner[told], value[told]
-    order = order_by(owner, value)
-    owner, value = owner[order], value[order]
-    first = np.flatnonzero(np.r_[True, (owner[1:] != owner[:-1]) | (value[1:] != value[:-1])][: len(owner)])
-    count = np.diff(np.r_[first, len(owner)])
-    owner, value = owner[first], value[first]
+    owner, value, count = distinct_by_run(population.sample[name], population.offsets)
     share = count / population.sampled[owner]
     kept = np.flatnonzero(share >= SMALLEST_SHARE)
     many = kept[np.bincount(owner[kept], minlength=len(population))[owner[kept]] > HUBS_PER_ACCOUNT]
-    ranked = many[np.lexsort((value[many], -count[many], owner[many]))]
+    # By owner, the most shown first; of equals the smallest value, in whose order they are.
+    ranked = many[np.argsort(owner[many] * (ROWS_PER_PROFILE + 1) - count[many], kind="stable")]
     rank = np.arange(len(ranked)) - np.searchsorted(owner[ranked], owner[ranked])
     kept = np.setdiff1d(kept, ranked[rank >= HUBS_PER_ACCOUNT], assume_unique=True)
     return owner[kept], value[kept], share[kept]

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stillwatch.detect.groups import enriched_hubs
+from stillwatch.detect.membership import enriched_hubs
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import KINDS, Traits
 from stillwatch.dossier.activity import Activity
-from stillwatch.evidence.judge import Weighed, detail_json, q_values, shortfalls, verdict
+from stillwatch.evidence.judge import Weighed, apart, detail_json, q_values, shortfalls, verdict
 from stillwatch.evidence.signal import Finding
 from stillwatch.kernels.hashing import key_text
 from stillwatch.records import (
@@ -62,10 +62,11 @@ def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
 
     What misses both questions is not even a lead, nor is what an innocent explanation accounts for to the last bit.
 
-    A core of fewer accounts than `n_min_accounts` is a lead whatever its bits: there is nobody to name.
+    A core of fewer accounts than `n_min_accounts` is a lead whatever its bits: there is nobody to name. Of groups that
+    share more than half of the smaller's members one is judged; the q-values count them all.
     """
     ruled = []
-    for one, q_value in zip(weighed, q_values(weighed), strict=True):
+    for one, q_value in apart(list(zip(weighed, q_values(weighed), strict=True))):
         population = one.subject.population
         core = np.flatnonzero(one.subject.candidate.membership >= settings.bars.membership_min)
         named = core if len(core) else one.subject.candidate.members

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.detect.groups import enriched_hubs
+from stillwatch.detect.membership import enriched_hubs
 from stillwatch.detect.population import Population
 from stillwatch.evidence.capabilities import ELICITING
 from stillwatch.evidence.ranks import Ranking, rank_units
@@ -100,7 +100,7 @@ class WorkTemplates:
         templates = enriched_hubs(traits, members[choosers[members]], within=content)
         if not templates.any():
             return None
-        score = np.asarray(traits.share[:, np.flatnonzero(templates)].max(axis=1).todense()).ravel()
+        score = np.asarray(traits.by_hub[:, np.flatnonzero(templates)].max(axis=1).todense()).ravel()
         score = np.where(population.sampled >= FEWEST_PROMPTS, score, np.nan)
         return ranked(
             self.name,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaincinv
 
-from stillwatch.detect.groups import SMALLEST_MEETING
+from stillwatch.detect.membership import SMALLEST_MEETING
 from stillwatch.detect.traits import KINDS, N_HALVES
 from stillwatch.evidence.signal import Finding, Question, Subject
 from stillwatch.kernels.evalues import hub_e_log2, mean_e_log2

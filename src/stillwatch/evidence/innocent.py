@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from stillwatch.detect.groups import enriched_hubs
+from stillwatch.detect.membership import enriched_hubs
 from stillwatch.detect.population import dense
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.fleets import FLEETS
@@ -112,7 +112,7 @@ def by_task(subject: Subject) -> npt.NDArray[np.int64]:
     unit = subject.population.unit.copy()
     if not len(own):
         return unit
-    share = traits.share[:, own].tocsr()
+    share = traits.by_hub[:, own].tocsr()
     used = (share[members] > 0).astype(np.int64)
     both = (used.T @ used).toarray()
     users = np.diag(both)
@@ -138,7 +138,7 @@ def carriers_of_tool(subject: Subject) -> Mask:
     traits, members = subject.traits, subject.candidate.members
     kinds = [i for i, kind in enumerate(KINDS) if kind.name in ("client", "system")]
     hubs = np.flatnonzero(np.isin(traits.kind, kinds))
-    carried = (traits.share[:, hubs] > 0).tocsr()
+    carried = (traits.by_hub[:, hubs] > 0).tocsr()
     inside = np.asarray(carried[members].sum(axis=0)).ravel()
     outside = np.asarray(carried.sum(axis=0)).ravel() - inside
     popular = (inside >= MOSTLY * len(members)) & (outside >= POPULAR_OUTSIDE)
@@ -166,8 +166,6 @@ def rests_on_clients(subject: Subject, found: Mapping[str, Finding]) -> bool:
     could have seen what joins one payer to another (issuers, telephones, sign-ups), something of it must speak for the
     group; a card that several accounts of one customer share joins nobody.
     """
-    if subject.candidate.templates_only:
-        return True
     traits, members = subject.traits, subject.candidate.members
     if not set(PROVIDER_OBSERVES) & set(subject.population.accounts.column_names):
         return False

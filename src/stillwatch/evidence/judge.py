@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from stillwatch.detect.growth import overlap
 from stillwatch.detect.traits import FAMILIES
 from stillwatch.evidence.innocent import Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.signal import Finding, Signal, Subject
@@ -113,6 +114,20 @@ def _bits(e_log2: list[float]) -> float:
 def q_values(weighed: Sequence[Weighed]) -> list[float]:
     """e-BH over all groups weighed in this scan (Wang & Ramdas 2022)."""
     return [float(q) for q in e_bh(np.array([one.e_log2 for one in weighed]))] if weighed else []
+
+
+def apart(weighed: Sequence[tuple[Weighed, float]]) -> list[tuple[Weighed, float]]:
+    """Of groups that share more than half of the smaller's members, the one that clears its questions by most.
+
+    One has taken in bystanders, or is a part of another: either says less for both questions, or leaves more to an
+    innocent explanation.
+    """
+    kept: list[tuple[Weighed, float]] = []
+    for one, q_value in sorted(weighed, key=lambda each: -min(each[0].e_log2, each[0].best_innocent.bits)):
+        members = one.subject.candidate.members
+        if not any(overlap(members, other.subject.candidate.members) > 0.5 for other, _ in kept):
+            kept.append((one, q_value))
+    return kept
 
 
 def shortfalls(weighed: Weighed, q_value: float, bars: Bars) -> dict[str, float]:

@@ -25,7 +25,9 @@ Mask = npt.NDArray[np.bool_]
 FEWEST_PEERS = 60
 """Outsiders an account must be ranked among; with fewer it does not bet."""
 
-KIN = ("payment", "issuer", "network", "client", "system")
+KIN = tuple(
+    number for number, kind in enumerate(KINDS) if kind.name in ("payment", "issuer", "network", "client", "system")
+)
 """Kinds of hubs at which units may be alike for an innocent reason: one firm, one place, one tool."""
 
 KIN_UNITS = (4, 300)
@@ -127,16 +129,18 @@ def _kinship(subject: Subject, normal: Floats, outside: Ints) -> float:
     """
     units = subject.traits.by_unit
     row = units.unit[outside]
-    names, at = np.unique(row, return_inverse=True)
-    score = np.bincount(at, normal[outside]) / np.bincount(at)
-    carried = units.carried[names]
+    size = np.bincount(row)
+    names = np.flatnonzero(size)
+    score = np.bincount(row, normal[outside])[names] / size[names]
+    kin, carried = units.of_kinds(KIN)
+    carried = carried[names]
     n = np.asarray(carried.sum(axis=0)).ravel()
     sums, squares = carried.T @ score, carried.T @ score**2
-    met = (n >= KIN_UNITS[0]) & (n <= KIN_UNITS[1])
+    met = np.flatnonzero((n >= KIN_UNITS[0]) & (n <= KIN_UNITS[1]))
     largest, told = LEAST_KINSHIP, False
-    for number, kind in enumerate(KINDS):
-        hubs = np.flatnonzero(met & (units.kind == number))
-        if kind.name in KIN and len(hubs) >= FEWEST_HUBS:
+    for kind in KIN:
+        hubs = met[units.kind[kin[met]] == kind]
+        if len(hubs) >= FEWEST_HUBS:
             pairs = (sums[hubs] ** 2 - squares[hubs]) / (n[hubs] * (n[hubs] - 1))
             weight = n[hubs] / n[hubs].sum()
             mean = float((weight * pairs).sum())

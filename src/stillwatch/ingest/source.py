@@ -24,7 +24,7 @@ from stillwatch.errors import InputError
 from stillwatch.ingest.conform import DERIVED, Tally, Window, conform
 from stillwatch.ingest.discover import find_files
 from stillwatch.ingest.files import OpenFile, link, open_file, read_file
-from stillwatch.ingest.filtered import FilteredReader, can_filter
+from stillwatch.ingest.filtered import FilteredReader, can_filter, side_by_side
 from stillwatch.ingest.fingerprint import Fingerprints
 from stillwatch.ingest.importer import Importer
 from stillwatch.ingest.names import EXCHANGE_ALIASES, check_mapping, listing
@@ -239,21 +239,25 @@ class LogSource:
         on_progress: Progress | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """See Source; filtered while reading where DuckDB can, and read whole where it cannot."""
-        whole, total = [], sum(entry.file.n_bytes for entry in self._opened)
-        done = 0
-        with closing(FilteredReader(accounts)) as reader:
-            for entry in self._opened:
-                try:
-                    if not can_filter(entry.file, entry.names.sources):
+        total = sum(entry.file.n_bytes for entry in self._opened)
+        filtered = [entry for entry in self._opened if can_filter(entry.file, entry.names.sources)]
+        whole, done = [entry for entry in self._opened if entry not in filtered], [0]
+        files = iter(filtered)
+
+        def prompts_of_files() -> Iterator[pa.RecordBatch]:
+            """The prompts of the next file, and the next, until none is left."""
+            with closing(FilteredReader(accounts)) as reader:
+                for entry in files:
+                    try:
+                        yield from reader.read(entry.file, entry.names.sources)
+                    except duckdb.Error:
                         whole.append(entry)
                         continue
-                    yield from reader.read(entry.file, entry.names.sources)
-                except duckdb.Error:
-                    whole.append(entry)
-                    continue
-                done += entry.file.n_bytes
-                if on_progress:
-                    on_progress(done, total)
+                    done.append(entry.file.n_bytes)
+                    if on_progress:
+                        on_progress(sum(done), total)
+
+        yield from side_by_side([prompts_of_files() for _ in range(self._threads)])
         rest = LogSource(whole, skipped=(), empty=(), latest=self._latest, threads=self._threads)
         yield from rest.batches(columns=["account_id", "prompt"], since=since, until=until, on_progress=on_progress)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -70,33 +70,25 @@ def list_spans(array: pa.Array) -> tuple[pa.Array, Spans]:
     return used, Spans(frozen(np.zeros(0, np.uint8)), frozen((offsets - first) * WORD), validity(array))
 
 
-def word_spans(words: npt.NDArray[Any], valid: npt.NDArray[Any] | None = None) -> Spans:
-    """Spans over the rows of an array (n,) or (n, c) of 64-bit words, row i holding `c * 8` bytes."""
-    data = np.ascontiguousarray(words).view(np.uint8).reshape(-1)
-    width = WORD * (words.shape[1] if words.ndim > 1 else 1)
-    offsets = np.arange(0, width * len(words) + 1, max(width, 1), dtype=np.int64)
-    flags = np.zeros(0, np.uint8) if valid is None else np.asarray(valid, np.uint8)
-    return Spans(frozen(data), frozen(offsets), frozen(flags))
+def number_words(array: pa.Array) -> tuple[U64, Bytes]:
+    """Integers, booleans, floats, dates or timestamps (microseconds) as words of 64 bits, one form per value.
 
-
-def number_spans(array: pa.Array) -> Spans:
-    """Spans of 8 bytes over integers, booleans, floats, dates or timestamps (microseconds), one form per value.
-
-    -0.0 is written as 0.0 and every NaN as one NaN. Raises InputError for other types.
+    The second array is as in `Spans.valid`. -0.0 is written as 0.0 and every NaN as one NaN. Raises InputError for
+    other types.
     """
     kind = array.type
     if pa.types.is_null(kind):
-        return word_spans(np.zeros(len(array), np.int64), validity(array))
+        return np.zeros(len(array), np.uint64), validity(array)
     if pa.types.is_floating(kind):
         floats = _values(array.cast(pa.float64()), np.float64) + 0.0
-        return word_spans(np.where(np.isnan(floats), np.nan, floats), validity(array))
+        return np.where(np.isnan(floats), np.nan, floats).view(np.uint64), validity(array)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         array = array.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False)
     elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         array = array.cast(pa.int64(), safe=False)
     else:
         raise InputError("a column cannot be read as numbers", got=str(kind), expected="number, time or boolean")
-    return word_spans(_values(array, np.int64), validity(array))
+    return _values(array, np.uint64), validity(array)
 
 
 def by_value(array: pa.Array, compute: Callable[[pa.Array], U64]) -> U64:

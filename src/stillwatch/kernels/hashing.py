@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from stillwatch.errors import InputError, KeyFileError
@@ -23,16 +24,18 @@ from stillwatch.kernels.columns import (
     frozen,
     is_null,
     list_spans,
-    number_spans,
+    number_words,
     text_spans,
     validity,
-    word_spans,
 )
 from stillwatch.kernels.compile import jit
 from stillwatch.kernels.networks import read_networks
-from stillwatch.kernels.siphash import Key, U, sip, sip_key
+from stillwatch.kernels.siphash import Key, U, sip, sip_key, sip_word
 
 KEY_BYTES = 16
+
+_ALL = np.zeros(0, np.uint8)
+"""`valid` of words that all are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def hash_numbers(array: pa.Array, key: HashKey) -> U64:
     -0.0 and 0.0 are alike, and so is every NaN; timestamps of any unit are compared in microseconds. An integer and a
     float of the same value differ: cast a column before, not after.
     """
-    return by_value(array, lambda values: _hash(number_spans(values), key))
+    return by_value(array, lambda values: _hash_words(*number_words(values), key))
 
 
 def hash_lists(array: pa.Array, key: HashKey) -> U64:
@@ -90,16 +93,17 @@ def combine(columns: Sequence[U64 | None], key: HashKey) -> U64:
     """Keyed hash of each row of several hashed columns, shape (n,); the order of the columns matters; never 0.
 
     None stands for a column of zeros and costs nothing. The columns are added up, each times an odd secret of its own
-    (multilinear hashing; Lemire and Kaser 2014, section 2), and the sum is hashed: about 20 ns a row.
+    (multilinear hashing; Lemire and Kaser 2014, section 2), and the sum is hashed: about 5 ns a row
+    and 2 more a column.
     """
     filled = [(at, column) for at, column in enumerate(columns) if column is not None]
     if not filled:
         raise InputError("no column to combine", got="none", expected="at least 1")
-    places = _hash(word_spans(np.arange(len(columns), dtype=np.uint64)), key) | np.uint64(1)
+    places = _hash_words(np.arange(len(columns), dtype=np.uint64), _ALL, key) | np.uint64(1)
     total = np.zeros(len(filled[0][1]), np.uint64)
     for at, column in filled:
         total += column * places[at]
-    return _hash(word_spans(total), key)
+    return _hash_words(total, _ALL, key)
 
 
 def network_keys(ip: pa.Array, key: HashKey) -> U64:
@@ -120,15 +124,21 @@ def _hash(spans: Spans, key: HashKey) -> U64:
     return _hash_spans(spans, key.words)
 
 
+def _hash_words(words: U64, valid: npt.NDArray[Any], key: HashKey) -> U64:
+    """Keyed hash of each word, 0 where not valid; `valid` is empty where all are."""
+    hashes = _sip_words(frozen(words.view()), key.words)
+    return hashes * valid if len(valid) else hashes
+
+
 def _network_keys(ip: pa.Array, key: HashKey) -> U64:
     networks = read_networks(text_spans(ip))
-    return _hash(word_spans(networks, networks != 0), key)
+    return _hash_words(networks, networks != 0, key)
 
 
 def _hash_lists(array: pa.Array, key: HashKey) -> U64:
     child, spans = list_spans(array)
     words = _hash_values(child, key)
-    return _hash(Spans(word_spans(words).data, spans.offsets, spans.valid), key)
+    return _hash(Spans(frozen(words.view(np.uint8)), spans.offsets, spans.valid), key)
 
 
 def _hash_values(array: pa.Array, key: HashKey) -> U64:
@@ -147,6 +157,14 @@ def _hash_values(array: pa.Array, key: HashKey) -> U64:
 @jit
 def _sip_all(data: Bytes, key: Key, rounds: tuple[int, int]) -> U:
     return sip(data, U(0), U(data.size), key, rounds)
+
+
+@jit
+def _sip_words(words: U64, key: Key) -> U64:
+    out = np.empty(words.size, np.uint64)
+    for at in range(words.size):
+        out[at] = sip_word(words[at], key)
+    return out
 
 
 @jit

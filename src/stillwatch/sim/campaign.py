@@ -108,8 +108,7 @@ class Campaign:
             check_number(f"{where}.own.{facet}", share, SHARE)
         for place, n_texts in self.templates.items():
             check_number(f"{where}.templates.{place}", n_texts, (0, 1e9))
-        if self.cover:
-            check_weights(f"{where}.cover_speech", self.cover_speech)
+        check_weights(f"{where}.cover_speech", self.cover_speech)
 
     @property
     def name(self) -> str:

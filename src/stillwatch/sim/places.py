@@ -7,7 +7,7 @@ meet there, and adding a population changes nothing for the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -146,8 +146,12 @@ class Stage:
         return chosen
 
     def clients(self, family: str) -> pa.Table:
-        """The versions of one client, most used first: user_agent, tls_fingerprint, and the settings it sends."""
+        """The versions of one client, most used first: user_agent, tls_fingerprint, and the settings it sends.
+
+        The settings are the same at any scale: most accounts of a population have them, so they move its totals.
+        """
         one, each = self.dice(1, "client", family), self.dice(CLIENTS_PER_FAMILY.get(family, 4), "versions", family)
+        sent = replace(self, scale=1.0).dice(1, "client", family)
         product = grammar().write("en_word", one.word("product"))[0].as_py()
         major, minor, system = one.below("major", 9)[0], each.below("minor", 30), each.below("system", len(SYSTEMS))
         runs_on = zip(minor.tolist(), system.tolist(), strict=True)
@@ -158,9 +162,9 @@ class Stage:
             {
                 "user_agent": agents,
                 "tls_fingerprint": [f"{lead}{a}_{b}" for a, b in zip(first, second, strict=True)],
-                "max_tokens": np.repeat(CAPS[one.below("cap", len(CAPS))], len(each)),
+                "max_tokens": np.repeat(CAPS[sent.below("cap", len(CAPS))], len(each)),
                 "access_path": [ACCESS_PATHS.get(family.split("-", maxsplit=1)[0], "api")] * len(each),
-                "temperature": np.repeat(HEATS[one.below("heat", len(HEATS))], len(each)),
+                "temperature": np.repeat(HEATS[sent.below("heat", len(HEATS))], len(each)),
             }
         )
 

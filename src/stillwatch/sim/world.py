@@ -158,6 +158,10 @@ def write_world(
 
 def _check_target(folder: Path) -> None:
     """Refuse to replace anything but an empty folder or a world: real logs have no `world.json` beside them."""
+    try:
+        str(folder).encode()  # Arrow takes no other names
+    except UnicodeEncodeError:
+        raise InputError("the name of a folder is not UTF-8", got=ascii(str(folder)), do="Choose another.") from None
     there = {str(path.relative_to(folder)) for path in folder.rglob("*")} if folder.is_dir() else set()
     ours = CONTENTS | {name for name in there if re.fullmatch(r"exchanges/part-\d+\.parquet", name)}
     if folder.exists() and not folder.is_dir():
@@ -169,9 +173,9 @@ def _check_target(folder: Path) -> None:
 def _check_room(folder: Path, n_rows: float) -> None:
     free, needed = shutil.disk_usage(folder).free, n_rows * BYTES_PER_ROW
     if needed > free:
-        gib = f"{free / 2**30:.1f} GiB free", f"about {needed / 2**30:.1f} GiB"
+        said = f"{free / 1e6:,.0f} MB free", f"about {needed / 1e6:,.0f} MB"
         raise InputError(
-            f"{folder} has too little room", got=gib[0], expected=gib[1], do="Lower --scale, or free some."
+            f"{folder} has too little room", got=said[0], expected=said[1], do="Lower --scale, or free some."
         )
 
 

@@ -36,8 +36,8 @@ from stillwatch.watermark.tails import (
 
 Floats = npt.NDArray[np.float64]
 
-KEYS_AT_ONCE = 64
-"""Keys a thread scores before it reports progress."""
+KEYS_AT_ONCE, PAIRS_AT_ONCE = 64, 20_000_000
+"""Keys, and keys times pairs, that a thread scores before it reports progress and heeds an interrupt: some seconds."""
 
 NULL_KS_MIN = 1e-4
 """Below this Kolmogorov-Smirnov p-value of the decoys the null does not hold on a text, and nothing is found in it."""
@@ -118,11 +118,11 @@ def detect(
             expected=f"keys of {', '.join(scheme.levels())}",
             do="Name the split the texts were marked with: --split provider=0.5,account=0.5",
         )
-    done, total = 0, len(suspects) * sum(-(-_tested(keys, level, decoys) // KEYS_AT_ONCE) for level in scheme.levels())
+    done, total = 0, len(suspects) * sum(_tested(keys, level, decoys) for level in scheme.levels())
 
-    def step() -> None:
+    def step(n_keys: int) -> None:
         nonlocal done
-        done += 1
+        done += n_keys
         on_progress(done, total)
 
     router = key_words([routing])[0]
@@ -142,10 +142,11 @@ def detect(
 
 
 def scores(
-    grams: Grams, keys: U64, *, scheme: Scheme, threads: int = 1, step: Callable[[], None] = lambda: None
+    grams: Grams, keys: U64, *, scheme: Scheme, threads: int = 1, step: Callable[[int], None] = lambda n_keys: None
 ) -> Floats:
     """The score of each key (k, 2) on the pairs: a Gumbel sum, or how many are green."""
-    chunks = [keys[at : at + KEYS_AT_ONCE] for at in range(0, len(keys), KEYS_AT_ONCE)]
+    at_once = min(max(PAIRS_AT_ONCE // max(len(grams), 1), 1), KEYS_AT_ONCE)
+    chunks = [keys[at : at + at_once] for at in range(0, len(keys), at_once)]
 
     def of(chunk: U64) -> Floats:
         if scheme.name == "gumbel":
@@ -156,7 +157,7 @@ def scores(
     with ThreadPoolExecutor(threads) as pool:
         for part in pool.map(of, chunks):
             parts.append(part)
-            step()
+            step(len(part))
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
@@ -198,7 +199,7 @@ def _tested(keys: Sequence[MarkKey], level: str, decoys: U64) -> int:
 
 
 def _tests(
-    suspect: Suspect, keys: list[MarkKey], scheme: Scheme, decoys: U64, threads: int, step: Callable[[], None]
+    suspect: Suspect, keys: list[MarkKey], scheme: Scheme, decoys: U64, threads: int, step: Callable[[int], None]
 ) -> list[Finding]:
     n = len(suspect.grams)
     words = key_words([key.secret for key in keys])

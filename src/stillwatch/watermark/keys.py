@@ -80,6 +80,8 @@ class Policy:
         Raises:
             KeyFileError: there is no such file, it cannot be read, or it says nothing.
         """
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise KeyFileError(f"the policy {_shown(path)} is not a file", got="a pipe or a device")
         try:
             text = path.read_bytes()
         except OSError as error:

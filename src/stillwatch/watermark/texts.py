@@ -11,14 +11,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.lib.format import MAGIC_PREFIX
 
 from stillwatch.errors import InputError
 from stillwatch.extras import require
@@ -128,11 +131,17 @@ def _ids(row: Mapping[str, Any], name: str) -> Tokens:
 
 
 def _arrays(path: Path) -> Iterator[dict[str, Any]]:
-    # Without pickles: they run code.
-    array = np.load(path, allow_pickle=False, mmap_mode="r")
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise InputError(f"{path} holds no token ids", got="an archive of arrays (.npz)")
+    with path.open("rb") as file:
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            raise ValueError("no array of NumPy")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of headers that Python 2 wrote
+            # Without pickles: they run code.
+            array: npt.NDArray[Any] = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        raise
+    except Exception as error:  # a damaged header makes NumPy raise whatever its reader of Python text does
+        raise ValueError(f"a damaged header: {error}") from error
     if array.ndim not in (1, 2) or array.dtype.kind not in "iu":
         raise InputError(f"{path} holds no token ids", got=f"{array.dtype} of {array.ndim} axes")
     for row in np.atleast_2d(array):
@@ -143,7 +152,10 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for n, line in enumerate(file, 1):
             if line.strip():
-                row = msgspec.json.decode(line)
+                try:
+                    row = msgspec.json.decode(line)
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(f"line {n}: {error}") from error
                 if not isinstance(row, dict):
                     raise InputError(f"{path}, line {n} is no object", got=type(row).__name__)
                 yield {name: row[name] for name in _NAMES if name in row}
