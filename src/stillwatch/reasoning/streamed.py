@@ -38,7 +38,7 @@ def shown(reasoning: str, how: Filter) -> str:
     """What a filter leaves of a text that is all reasoning, such as the field `reasoning_content`."""
     if how == "withhold":
         return ""
-    return {"keep": str, "merge": merged, "summarise": summarised}[how](reasoning)
+    return merged(reasoning) if how == "merge" else summarised(reasoning) if how == "summarise" else reasoning
 
 
 class Held:
