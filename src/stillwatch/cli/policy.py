@@ -58,16 +58,16 @@ def check(
         return
     typer.echo(f"{plain_text(file)} is a policy: version {policy.version}, {policy.mode} mode.")
     typer.echo(f"On failure: {policy.on_failure}. SHA-256 {policy.sha256[:16]}.")
-    for name, level in said["levels"].items():
-        most = f", at most {level['max_output_tokens']:,} tokens of output" if level["max_output_tokens"] else ""
+    for name, opened in said["levels"].items():
+        most = f", at most {opened['max_output_tokens']:,} tokens of output" if opened["max_output_tokens"] else ""
         typer.echo(f"\n{name}")
-        typer.echo(f"  models        {plain_text(', '.join(level['models']) or 'none')}{most}")
-        typer.echo(f"  capabilities  {plain_text(', '.join(level['capabilities']) or 'none')}")
-        typer.echo(f"  features      {', '.join(level['features']) or 'none'}")
-        typer.echo(f"  reasoning     {level['reasoning']}")
-        for budget in level["budgets"]:
+        typer.echo(f"  models        {plain_text(', '.join(opened['models']) or 'none')}{most}")
+        typer.echo(f"  capabilities  {plain_text(', '.join(opened['capabilities']) or 'none')}")
+        typer.echo(f"  features      {', '.join(opened['features']) or 'none'}")
+        typer.echo(f"  reasoning     {opened['reasoning']}")
+        for budget in opened["budgets"]:
             typer.echo(f"  budget        {budget}")
-        if not level["budgets"]:
+        if not opened["budgets"]:
             typer.echo("  budget        none of its own")
     for title in ("shared budgets", "verdicts", "networks", "licensed", "reasoning"):
         typer.echo(f"\n{title}")
