@@ -393,7 +393,7 @@ def behind_litellm(folder: Path, redis: str) -> Iterator[str]:
     (folder / "token").write_text(real.TOKEN, "utf-8")
     home = {"STILLWATCH_HOME": str(folder / "home"), "STILLWATCH_POLICY": str(folder / "policy.toml")}
     serve = [*SERVE, str(folder / "policy.toml"), "--redis", redis, "--port", "8462", "--new-budgets"]
-    latencies: dict[str, list[float]] = {name: [] for name in PROXIES}
+    latencies: dict[str, list[list[float]]] = {name: [] for name in PROXIES}
     costs: dict[str, list[float]] = {name: [] for name in PROXIES}
     failed = 0
     with ExitStack() as stack:
@@ -409,20 +409,23 @@ def behind_litellm(folder: Path, redis: str) -> Iterator[str]:
             environ = home | {"STILLWATCH_REDIS": redis} | one.environ
             proxies[name] = stack.enter_context(program(one.words, one.port, environ))
         for turn in range(13):
-            for name, (port, used) in proxies.items():
+            for at in range(len(PROXIES)):  # who begins changes, so that no place in a turn is anybody's
+                name = list(PROXIES)[(at + turn) % len(PROXIES)]
+                port, used = proxies[name]
                 before = used()
                 took, n_failed = asyncio.run(_in_turn(port, chats(40), (200,)))
                 failed += n_failed
                 if turn:  # the first only warms up
-                    latencies[name] += took
+                    latencies[name].append(took)
                     costs[name].append((used() - before) / 40 * 1e3)
     yield f"| calls not answered 200 | {failed} of {13 * 40 * len(PROXIES)} | | | |"
-    for name, took in latencies.items():
-        yield f"| {name} | {quantiles(took)} | {median(costs[name]):.1f} |"
-    first, again, hooked, guarded = (np.quantile(took, [0.5, 0.99]) * 1e3 for took in latencies.values())
-    for title, found in (("Noise (one proxy and its like)", again), ("Hook", hooked), ("Guardrail", guarded)):
-        p50, p99 = found - first
-        yield f"\n{title}: {p50:+.2f} ms at p50, {p99:+.2f} ms at p99."
+    for name, turns in latencies.items():
+        yield f"| {name} | {quantiles(np.concatenate(turns))} | {median(costs[name]):.1f} |"
+    yield "\nAgainst the first, turn by turn (medians of 40 calls; the middle one of 12 turns, least and most):"
+    first, *others = (np.median(turns, axis=1) * 1e3 for turns in latencies.values())
+    for name, found in zip(list(PROXIES)[1:], others, strict=True):
+        added = found - first
+        yield f"- {name}: {np.median(added):+.2f} ms ({added.min():+.2f} to {added.max():+.2f})"
 
 
 def chats(n: int) -> list[bytes]:

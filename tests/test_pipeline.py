@@ -330,6 +330,24 @@ def test_licensed_distillers_leave_the_population(loud: Played, loud_world: Worl
     assert saved(excused, tmp_path / "excused") == saved(others, tmp_path / "others")
 
 
+def test_a_granted_appeal_is_the_last_word(loud: Played, loud_world: World, loud_findings: Findings) -> None:
+    """Overturned accounts are never named and stay in the population; a few of them clear nobody else."""
+    named = set(loud_findings.members["account_id"].to_pylist())
+    overturned = frozenset(sorted(named)[::40])
+    again = scanned(loud_world.exchanges, accounts=loud_world.accounts, overturned=overturned)
+    assert again.run["counts"]["overturned_accounts"] == len(overturned)
+    assert again.run["counts"]["accounts"] == loud.accounts.num_rows
+    assert set(again.members["account_id"].to_pylist()) == named - overturned
+    assert not set(again.member_traits["account_id"].to_pylist()) & overturned
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_where_people_clear_many_nobody_is_named(loud: Played, loud_world: World, every: int) -> None:
+    """What accounts known to be innocent do as well is ordinary, and no case against the rest."""
+    cleared = frozenset(sorted(crew_of(loud))[::every])
+    assert scanned(loud_world.exchanges, accounts=loud_world.accounts, overturned=cleared).campaigns.num_rows == 0
+
+
 def test_a_lapsed_licence_excuses_nobody(loud: Played, loud_world: World) -> None:
     """A licence that ended before the logs do is named in run.json, and the campaign is found."""
     ended = loud.exchanges["ts"][0].as_py().date()

@@ -56,6 +56,8 @@ class ScanRequest:
     since: datetime | None = None
     until: datetime | None = None
     mapping: Mapping[str, str] = field(default_factory=dict)
+    overturned: frozenset[str] = frozenset()
+    """Accounts whose appeal a person granted: known to be innocent, so never members, and always part of the null."""
 
 
 def scan(
@@ -98,7 +100,11 @@ def scan(
         steps.begin("group")
         threads = settings.scan.threads
         traits = find_traits(population, key=keys.value, threads=threads)
-        candidates = find_candidates(population, traits, n_min=settings.scan.n_min_accounts, threads=threads)
+        n_min = settings.scan.n_min_accounts
+        candidates = find_candidates(population, traits, n_min=n_min, threads=threads)
+        known = np.isin(population.account_ids, sorted(request.overturned)) if request.overturned else None
+        if known is not None:
+            candidates = [rest for one in candidates if len((rest := one.without(known)).members) >= n_min]
 
         steps.begin("reread")
         texts = _read_texts(source, request, engine, keys, population, candidates, steps)
@@ -114,7 +120,7 @@ def scan(
     looked_at = LookedAt(
         source=source, asked=asdict(request), population=population, absent=absent_channels(source, population),
         n_rows=shards.n_rows, n_duplicates=n_duplicates, n_weighed=len(candidates), excused=excused,
-        account_rejects=account_rejects,
+        account_rejects=account_rejects, n_overturned=0 if known is None else int(known.sum()),
     )  # fmt: skip
     run = describe_run(looked_at, settings=settings, key=key, version=__version__, steps=steps.done)
     tables = assemble(ruled, settings=settings, not_examined=looked_at.absent)

@@ -14,6 +14,7 @@ from stillwatch.ingest.source import LogSource, open_logs
 from tests import conversation as one
 from tests.cli.running import ran_here
 from tests.needs import needs_module
+from tests.receive.database import Database, connected
 
 
 def write(path: Path, *records: Any) -> Path:
@@ -160,3 +161,21 @@ def test_formats_can_be_named_in_a_scan(logs: Path, tmp_path: Path, capsys: pyte
     done = ran_here(capsys, "scan", logs / "gateway-0.jsonl", "--format", "litellm", "--out", tmp_path / "o", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["counts"]["rows_kept"] == 1
+
+
+@pytest.mark.services
+def test_rejects_of_a_database_are_told_though_no_row_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A database whose last rows are all rejected says so, and the import is whole."""
+    needs_module("postgres", "psycopg")
+    with Database.made() as made:
+        with connected(made.url) as connection:
+            connection.execute(
+                'create table "LiteLLM_SpendLogs" (request_id text primary key, "startTime" timestamp(3))'
+            )
+            connection.execute("""insert into "LiteLLM_SpendLogs" values ('a', 'infinity'), ('b', null)""")
+        done = ran_here(capsys, "import", made.url, "--out", tmp_path / "out", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert (told["rows"], told["rejects"]) == (0, {"ts_missing": 1, "ts_not_a_time": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from stillwatch.cli.serve import _listening
 from stillwatch.journal import Journal
 from tests.cli.running import ran_here
 from tests.conftest import ROOT
@@ -105,6 +107,26 @@ def test_a_port_that_is_taken_is_said(
         port = taken.getsockname()[1]
         done = ran_here(capsys, "serve", written(tmp_path), "--port", port)
     assert done.code == 2 and f"cannot listen on 127.0.0.1:{port}" in done.err
+
+
+def test_pieces_of_an_answer_leave_at_once() -> None:
+    """A connection waits for no acknowledgement between the head of an answer and its body: that costs 40 ms."""
+
+    async def run(listening: socket.socket) -> bool:
+        met: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def meet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            met.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(meet, sock=listening):
+            _, writer = await asyncio.open_connection(*listening.getsockname())
+            found = await met
+            writer.close()
+            await writer.wait_closed()
+        return bool(found)
+
+    assert asyncio.run(run(_listening("127.0.0.1", free_port())))
 
 
 @contextmanager

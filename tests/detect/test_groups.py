@@ -7,7 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stillwatch.detect.groups import Candidate, find_candidates
+from stillwatch.detect.groups import THE_SAME, Candidate, find_candidates
+from stillwatch.detect.growth import jaccard, settled_bits
 from stillwatch.detect.membership import explained_away
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import Traits, find_traits
@@ -110,13 +111,34 @@ def test_a_candidate_is_in_order() -> None:
             assert half is None or (half.min() >= 0 and half.max() < len(people))
 
 
-def test_no_account_is_in_two_large_groups() -> None:
-    """A group whose members are mostly those of another is that other."""
+def test_no_group_is_weighed_twice() -> None:
+    """Of candidates that are nearly the same one is left."""
     people, traits, _ = hidden_crew(900, size=150, seed=7)
     found = candidates(people, traits)
     for at, group in enumerate(found):
         for other in found[:at]:
-            assert 2 * len(np.intersect1d(group.members, other.members)) <= len(group.members)
+            assert jaccard(group.members, other.members) < THE_SAME
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6])
+@pytest.mark.parametrize("n_bystanders", [0, 40])
+def test_a_part_grows_into_the_whole_and_drops_bystanders(share: float, n_bystanders: int) -> None:
+    """A seed that holds some of a crew, and others besides, gives the crew and hardly anybody else."""
+    people, traits, crew = hidden_crew(900, size=120, seed=8)
+    rng = np.random.default_rng(8)
+    others = rng.choice(np.setdiff1d(np.arange(len(people)), crew), n_bystanders, replace=False)
+    part = rng.choice(crew, int(share * len(crew)), replace=False)
+    seed = np.sort(np.concatenate([part, others]))
+    groups = [np.flatnonzero(bits >= 0) for bits in settled_bits(traits, seed, within=traits.forming, n_min=N_MIN)]
+    assert max(jaccard(group, crew) for group in groups) >= 0.9
+
+
+def test_nothing_settles_on_nobody() -> None:
+    """A seed of strangers makes no group of strangers."""
+    people, traits, crew = hidden_crew(900, size=80, seed=9)
+    strangers = np.setdiff1d(np.arange(len(people)), crew)[:30]
+    for bits in settled_bits(traits, strangers, within=traits.forming, n_min=N_MIN):
+        assert len(np.setdiff1d(np.flatnonzero(bits >= 3.17), crew)) <= N_MIN
 
 
 def test_nobody_makes_no_group() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import numpy as np
 import pytest
 
-from stillwatch.evidence.innocent import HYPOTHESES, hedged_bits
+from stillwatch.evidence.innocent import HYPOTHESES, PARTLY_BITS, hedged_bits, weigh_innocent
 from stillwatch.evidence.judge import Weighed, weigh
 from stillwatch.settings import Bars
 from tests.contracts.test_signals import SIGNALS
@@ -114,7 +114,8 @@ def test_the_best_explanation_comes_first(change: Callable[[int, Habits, Rng], N
     assert bits == sorted(bits) and found.best_innocent is found.margins[0]
     for margin in found.margins:
         assert margin.bits == pytest.approx(sum(margin.parts.values()))
-        assert set(margin.parts) <= {signal.family for signal in SIGNALS if signal.name in margin.hypothesis.leaves}
+        open_to = {*margin.hypothesis.leaves, *margin.hypothesis.partly}
+        assert set(margin.parts) <= {signal.family for signal in SIGNALS if signal.name in open_to}
         assert np.isfinite(margin.bits)
 
 
@@ -123,7 +124,8 @@ def test_a_hypothesis_leaves_only_signals_there_are() -> None:
     names = {signal.name for signal in SIGNALS}
     assert len({each.name for each in HYPOTHESES}) == len(HYPOTHESES) >= 4
     for hypothesis in HYPOTHESES:
-        assert hypothesis.leaves and set(hypothesis.leaves) <= names
+        assert hypothesis.leaves and {*hypothesis.leaves, *hypothesis.partly} <= names
+        assert not set(hypothesis.leaves) & set(hypothesis.partly)
         assert hypothesis.says and hypothesis.would_change
 
 
@@ -135,6 +137,15 @@ def test_a_hypothesis_draws_from_a_population_that_holds_the_group(name: str) ->
     drawn = hypothesis.narrow(subject)
     assert drawn.dtype == bool and drawn.shape == (len(subject.population),)
     assert drawn[subject.candidate.members].mean() > 0.5
+
+
+def test_what_is_explained_in_part_carries_no_margin_alone() -> None:
+    """However many bits it has, a tool whose users never repeat one another stays under the bar by them alone."""
+    found = weighed(campaign)
+    loud = {name: replace(one, e_log2=1000.0) for name, one in found.findings.items() if name == "partition"}
+    assert loud
+    tool_margin = next(one for one in weigh_innocent(found.subject, loud) if one.hypothesis.name == "popular_tool")
+    assert tool_margin.parts["content"] <= PARTLY_BITS < BAR
 
 
 @pytest.mark.parametrize(("e_log2", "bits"), [(-np.inf, -1.0), (0.0, 0.0), (1.0, np.log2(1.5)), (400.0, 399.0)])

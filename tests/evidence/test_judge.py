@@ -170,6 +170,16 @@ def test_q_values_control_all_groups_of_a_scan() -> None:
     assert q_values([]) == []
 
 
+def test_of_overlapping_groups_one_is_judged() -> None:
+    """The one that clears its questions and its innocent causes by most; those apart from it stand beside it."""
+    loose, sharp, away = weighed(margin=12.0), weighed(margin=30.0, start=5), weighed(start=40)
+    said = ruled(loose, sharp, away)
+    assert {int(one.weighed.subject.candidate.members[0]) for one in said} == {5, 40}
+    assert {one.q_value for one in said} == set(q_values([loose, sharp, away])[1:])
+    barely = weighed(start=15)
+    assert len(ruled(sharp, barely)) == 2
+
+
 def test_campaigns_come_first_and_the_largest_of_them() -> None:
     """The order of findings is that of verdict and size, and not that of weighing."""
     groups: Sequence[Weighed] = [weighed(harvest=2.0), weighed(start=40), weighed(margin=2.0, start=80)]

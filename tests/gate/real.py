@@ -15,6 +15,7 @@ from typing import Any
 
 from stillwatch.journal import Journal
 from tests.conftest import ROOT
+from tests.needs import needs_module
 from tests.receive.programs import MASTER_KEY, free_port, needed, running, wait_for
 
 TOKEN = "a-token-of-sixteen-or-more"
@@ -175,6 +176,8 @@ def gate_environ(folder: Path, text: str = POLICY) -> dict[str, str]:
 @contextmanager
 def serving(folder: Path, *words: str, text: str = POLICY) -> Iterator[str]:
     """`stillwatch serve` with a policy: its address."""
+    for name, module in (("starlette", "starlette"), ("receive", "uvicorn")):
+        needs_module(name, module)
     port = free_port()
     environ = gate_environ(folder, text) | {"PYTHONPATH": str(ROOT / "src")}
     given = [sys.executable, "-m", "stillwatch", "serve", str(folder / "policy.toml"), "--port", str(port),

@@ -17,8 +17,8 @@ from stillwatch.journal import Journal
 from stillwatch.policy.model import Policy
 from stillwatch.policy.snapshot import Snapshot
 from stillwatch.records import ACTIONS, DECISIONS
-from tests.gate.making import KEY, PLAIN, TICKET, FullDisk, Gone, made
-from tests.policy.making import policy, request
+from tests.gate.making import KEY, PLAIN, TICKET, FullDisk, Gone, Nowhere, made
+from tests.policy.making import policy, request, snapshot
 
 
 def test_a_harmless_call_passes_and_is_journaled(tmp_path: Path) -> None:
@@ -151,6 +151,40 @@ def wait(is_true: Callable[[], bool]) -> None:
             return
         ticking.wait(0.02)
     raise AssertionError("it did not happen")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("end", [b"{", b'{"kind": "decision"}\n', b"\xff\n"])
+def test_on_a_journal_that_was_tampered_with_the_stated_mode_holds(tmp_path: Path, mode: str, end: bytes) -> None:
+    """What others wrote at the end of the journal is not continued: the gate fails as the policy says."""
+    with made(tmp_path, failing(mode)) as one:
+        assert one.gate.admit(one.ask(n_tokens=1)).passes
+        wait(lambda: one.gate.ledger.n_written == 1)
+        with one.journal.path.open("ab") as file:
+            file.write(end)
+        one.gate.admit(one.ask(n_tokens=1))
+        wait(lambda: one.gate.ledger.failure is not None)
+        answer = one.gate.admit(one.ask(n_tokens=1))
+        assert (answer.passes, answer.action, answer.reason) == MODES[mode]
+    assert one.journal.path.read_bytes().endswith(end)
+
+
+def test_a_campaign_of_many_accounts_has_one_budget(tmp_path: Path) -> None:
+    """25,000 accounts of one lineage ask for an hour: they get its rate and one burst; nobody else is refused more."""
+    members = tuple((f"bot-{n}", 0, 1.0) for n in range(25_000))
+    text = PLAIN.replace('action = "slow"\nwait = "2s"', 'action = "allow_limited"\nfeatures_off = ["logprobs"]')
+    refused, tokens = {}, 0
+    for n_bots in (0, 25_000):
+        with made(tmp_path / str(n_bots), text, known=snapshot(*members), shelf=Nowhere(), most_waiting=10**6) as one:
+            innocent = 0
+            for n in range(2_500):
+                for at in range(n * n_bots // 2_500, (n + 1) * n_bots // 2_500):
+                    tokens += 500 * one.gate.admit(one.ask(f"bot-{at}", n_tokens=500)).passes
+                innocent += not one.gate.admit(one.ask(f"acc-{n % 50}", n_tokens=3_000)).passes
+                one.turn(1_440)
+            refused[n_bots] = innocent
+    assert 100_000 <= tokens <= 110_000
+    assert refused[0] == refused[25_000]
 
 
 def test_a_full_queue_is_a_failure(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from stillwatch.gate.contract import document
 from stillwatch.gate.service import LARGEST_BODY_BYTES, Service
 from stillwatch.keys import Secret
-from tests.gate.making import TICKET, Gone, Made, made, said
+from tests.gate.making import PLAIN, TICKET, Gone, Made, made, said
 from tests.needs import needs_module
 from tests.receive.asgi import call
 
@@ -145,6 +145,22 @@ def test_the_guardrail_judges_requests(tmp_path: Path) -> None:
     assert passed["action"] == "NONE" and len(bodies) == 4
     assert {body["account_id"] for body in bodies} == {"team"}
     assert bodies[3]["appeal_id"] in answers[3]["blocked_reason"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "action"),
+    [
+        ({}, "NONE"), (None, "NONE"), ({"x-forwarded-for": "[present]"}, "NONE"),
+        ({"X-Forwarded-For": "198.51.100.9"}, "BLOCKED"), ({"x-forwarded-for": "8.8.8.8, 198.51.100.9"}, "BLOCKED"),
+        ({"x-forwarded-for": "198.51.100.9, 8.8.8.8"}, "NONE"),
+    ],
+)  # fmt: skip
+def test_the_guardrail_never_takes_litellm_for_the_client(tmp_path: Path, headers: Any, action: str) -> None:
+    """The address is what LiteLLM passes on of the forwarded header; otherwise nobody knows it."""
+    closed = '[[networks.rules]]\nname = "closed"\ncidrs = ["127.0.0.1/32", "198.51.100.9/32"]\naction = "deny"\n'
+    asked = {"texts": ["x"], "request_data": {"user_api_key_user_id": "ann"}, "request_headers": headers}
+    with made(tmp_path, PLAIN + closed) as one:
+        assert said(call(service(one), GUARD, json.dumps(asked).encode()).body)["action"] == action
 
 
 @pytest.mark.parametrize("path", ["/v1/admit", "/v1/settle", GUARD, CHECK])

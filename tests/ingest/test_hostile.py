@@ -19,6 +19,9 @@ from hypothesis import strategies as st
 
 from stillwatch.errors import InputError
 from stillwatch.ingest import delimited, footer, stream
+from stillwatch.ingest import parquet as reader
+from stillwatch.ingest.conform import Window
+from stillwatch.ingest.discover import LogFile
 from stillwatch.ingest.parquet import _bites
 from stillwatch.ingest.source import open_logs
 
@@ -469,3 +472,43 @@ def test_a_file_that_vanishes(written: Writer, log_rows: Rows, now: datetime) ->
         list(source.batches())
     with pytest.raises(InputError, match=path.name):
         source.describe()
+
+
+@pytest.mark.parametrize("is_dictionary", [True, False], ids=["kept as a dictionary", "plain to Arrow"])
+@pytest.mark.parametrize("how", ["list", "map", "struct"])
+def test_nested_texts_of_a_small_file_are_not_spelt_out_at_once(
+    how: str, is_dictionary: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One long text that a dictionary repeats inside lists, maps or objects is spelt out for a few rows at a time."""
+    n, size = 3000, 10_000
+    entry = pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), pa.array(["x" * size]))
+    entry = entry if is_dictionary else entry.dictionary_decode()
+    ones = pa.array(range(n + 1), pa.int32())
+    roles = pa.array(["user"] * n)
+    nested = {
+        "list": lambda: pa.ListArray.from_arrays(ones, pa.StructArray.from_arrays([roles, entry], ["role", "content"])),
+        "map": lambda: pa.MapArray.from_arrays(ones, roles, entry),
+        "struct": lambda: pa.StructArray.from_arrays([roles, entry], ["role", "content"]),
+    }[how]()
+    path = tmp_path / "log.parquet"
+    table = pa.table({"account_id": ["a"] * n, "ts": pa.array([datetime(2026, 11, 20, tzinfo=UTC)] * n), "m": nested})
+    pq.write_table(table, path, compression="zstd", row_group_size=1000)
+    assert path.stat().st_size < size
+    monkeypatch.setattr(reader, "_SPELT_BYTES", 60 * size)
+    file = LogFile(path=path, format="parquet", packing="", n_bytes=path.stat().st_size, importer="")
+    names = {"account_id": "account_id", "ts": "ts", "messages": "m"}
+    raws = list(reader.read(file, names, window=Window(since=None, until=None, latest=0), threads=1))
+    assert sum(raw.n_rows for raw in raws) == n
+    assert max(raw.n_rows for raw in raws) <= 60
+
+
+def test_a_dictionary_inside_lists_over_row_groups(tmp_path: Path, reading: Reader) -> None:
+    """Roles that were written as categories are read, wherever the file's row groups end."""
+    n = 30
+    roles = pa.array(["user"] * n).dictionary_encode()
+    turns = pa.StructArray.from_arrays([roles, pa.array([f"p{at}" for at in range(n)])], ["role", "content"])
+    chats = pa.ListArray.from_arrays(pa.array(range(n + 1), pa.int32()), turns)
+    when = pa.array([datetime(2026, 11, 20, tzinfo=UTC)] * n)
+    table = pa.table({"account_id": ["a"] * n, "ts": when, "messages": chats})
+    pq.write_table(table, tmp_path / "log.parquet", row_group_size=7)
+    assert reading(tmp_path / "log.parquet").column("prompt") == [f"p{at}" for at in range(n)]

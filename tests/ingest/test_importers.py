@@ -508,3 +508,170 @@ def test_a_packed_log_that_was_cut(packing: str, tmp_path: Path, reading: Reader
     assert 0 < read.n_rows < 300
     assert read.rejects == {"truncated_file": 1}
     assert read.column("exchange_id") == [f"c{n}" for n in range(read.n_rows)]
+
+
+def test_a_batch_of_spans_is_read_as_each_alone(tmp_path: Path, reading: Reader) -> None:
+    """Spans of every shape, many at a time, give the rows that each gives in a file of its own."""
+    without = {name: value for name, value in one.NEW_NAMES.items() if name not in CONTENT}
+    odd = [
+        one.spans(one.NEW_NAMES),
+        one.spans(one.OLD_NAMES),
+        one.spans(without),
+        one.spans(one.NEW_NAMES | {"gen_ai.input.messages": "[5]", "gen_ai.output.messages": "bare"}),
+        one.spans(one.NEW_NAMES | {"gen_ai.output.messages": "[]"}),
+        one.spans({"http.route": "/health", "gen_ai.input.messages": one.NEW_NAMES["gen_ai.input.messages"]}),
+        one.spans(one.NEW_NAMES | {"gen_ai.input.messages": "null", "call": "no", "ts": "soon", "turns": "none"}),
+    ]
+    null = json.loads(json.dumps(one.spans(one.NEW_NAMES)))
+    null["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"].append({"key": "x", "value": None})
+    event = json.loads(json.dumps(one.spans(without)))
+    turn = {"key": "content", "value": {"stringValue": one.PROMPT}}
+    event["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["events"] = [
+        {"name": "gen_ai.user.message", "attributes": [turn]}
+    ]
+    odd += [null, event]
+    alone, n_not = [], 0
+    for n, record in enumerate(odd):
+        read = reading(f"otlp:{write(tmp_path / f'{n}.jsonl', record)}")
+        alone += read.rows
+        n_not += read.rejects.pop("not_an_exchange", 0)
+        assert not read.rejects
+    assert alone[0] == expected("otlp, new names") and n_not == 1
+    assert reading(f"otlp:{write(tmp_path / 'all.jsonl', *odd)}").rows == alone
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_parts_of_a_block_are_one_batch(
+    name: str, tmp_path: Path, reading: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little is decoded at a time, the rows are the same, though a part may lack what another has."""
+    form, record = MADE[name]
+    lines = [record, {}, json.loads(json.dumps(record)), {"broken": [1]}, record]
+    path = write(tmp_path / "log.jsonl", *lines)
+    whole = reading(f"{form}:{path}")
+    monkeypatch.setattr("stillwatch.ingest.imported._PART_BYTES", 16)
+    parts = reading(f"{form}:{path}")
+    assert whole.n_rows == 3 and parts.rows == whole.rows
+    assert (parts.rejects, parts.notes) == (whole.rejects, whole.notes)
+
+
+# --- every format, every trap -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_broken_lines_are_counted_in_every_format(name: str, tmp_path: Path, reading: Reader) -> None:
+    """In any format truncated, foreign and spoilt lines are rejected or noted by name, and cost no line beside them."""
+    form, record = MADE[name]
+    good = json.dumps(record, default=str).encode()
+    spoilt = good.replace(one.ACCOUNT.encode(), b"acct-\xff7")
+    lines = [good, good[: len(good) // 2], b"[1, 2]", b"7", b"null", b'"text"', b"", b"\x00", spoilt, b"{", good]
+    (tmp_path / "log.jsonl").write_bytes(b"\n".join(lines))
+    read = reading(f"{form}:{tmp_path / 'log.jsonl'}")
+    assert read.column("account_id") == [one.ACCOUNT, "acct-\\xff7", one.ACCOUNT]
+    assert [read.rows[0], read.rows[2]] == [expected(name)] * 2
+    assert read.rejects == {"line_broken_json": 3, "line_not_an_object": 5}
+    assert read.notes == {"line_invalid_utf8": 1}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_order_and_copies_in_every_format(name: str, tmp_path: Path, reading: Reader) -> None:
+    """In any format records out of order and written twice are all delivered, in the order they stand in."""
+    form, record = MADE[name]
+    text = json.dumps(record, default=str)
+    lines = [text.replace(one.ACCOUNT, f"acct-{n % 5}") for n in (4, 2, 0, 2, 3, 1, 0)]
+    for order, path in ((lines, tmp_path / "a.jsonl"), (lines[::-1], tmp_path / "b.jsonl")):
+        path.write_text("\n".join(order), "utf-8")
+    there, back = (reading(f"{form}:{tmp_path / file}").rows for file in ("a.jsonl", "b.jsonl"))
+    assert there == back[::-1]
+    assert [found["account_id"] for found in there] == [f"acct-{n}" for n in (4, 2, 0, 2, 3, 1, 0)]
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+@pytest.mark.parametrize("name", MADE)
+def test_a_cut_in_every_format(name: str, packing: str, tmp_path: Path, reading: Reader, packed: Any) -> None:
+    """In any format the rows before a cut are read as ever, and the cut is counted."""
+    form, record = MADE[name]
+    chance = random.Random(2)
+    records = [record | {"pad": f"{chance.getrandbits(4096):x}"} for _ in range(200)]
+    whole = "".join(f"{json.dumps(one_, default=str)}\n" for one_ in records).encode()
+    path = packed(tmp_path / f"cut.jsonl.{packing}", whole)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read = reading(f"{form}:{path}")
+    assert 0 < read.n_rows < 200 and read.rejects == {"truncated_file": 1}
+    assert read.rows == [expected(name)] * read.n_rows
+
+
+def _otlp(**attributes: Any) -> Record:
+    named = {name.replace("__", "."): value for name, value in attributes.items()}
+    return one.spans({"user.id": one.ACCOUNT, "gen_ai.request.model": "orion"} | named)
+
+
+_DASHED = one.access_log() | {"x-account-id": "a"}
+DOCUMENTED: list[tuple[str, Record, Record]] = [
+    ("litellm", one.litellm() | {"user_agent": None}, {"user_agent": one.USER_AGENT}),
+    ("litellm", one.litellm() | {"session_id": None, "trace_id": "t"}, {"session_id": None}),
+    ("spendlogs", one.spend_log() | {"user": "", "team_id": None, "organization_id": "org"}, {"account_id": "org"}),
+    (
+        "spendlogs",
+        {k: v for k, v in one.spend_log().items() if k != "startTime"}
+        | {"start_time": int(one.WHEN.timestamp() * 1000), "metadata": {"requester_ip_address": "203.0.113.5"}}
+        | {"requester_ip_address": None, "key_alias": "k", "provider_request_id": "p", "trace_id": "t"},
+        {"ts": one.WHEN, "ip": "203.0.113.5", "exchange_id": one.CALL_ID},
+    ),
+    ("spendlogs", one.spend_log() | {"litellm_call_id": None}, {"exchange_id": one.RESPONSE["id"]}),
+    (
+        "spendlogs",
+        one.spend_log() | {"status": "failure", "response": {}, "proxy_server_request": "{}"},
+        {"status": "error", "prompt": None, "completion": None},
+    ),
+    ("otlp", _otlp(enduser__pseudo__id="e", session__id="s"), {"end_user": "e", "session_id": "s"}),
+    ("otlp", _otlp(tls__client__ja3="j", user_agent__original="u"), {"tls_fingerprint": "j", "user_agent": "u"}),
+    (
+        "otlp",
+        _otlp(gen_ai__usage__prompt_tokens=7, gen_ai__usage__completion_tokens=8),
+        {"input_tokens": 7, "output_tokens": 8},
+    ),
+    ("otlp", {**_otlp(**{"gen_ai__usage__reasoning__output_tokens": 9})}, {"reasoning_tokens": 9}),
+    ("otlp", _otlp(gen_ai__request__id="r"), {"exchange_id": "r"}),
+    ("otlp", _otlp(gen_ai__prompt="why?", gen_ai__completion="so"), {"prompt": "why?", "completion": "so"}),
+    (
+        "envoy",
+        _DASHED | {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 5, "session.id": "s"},
+        {"model": "m", "input_tokens": 5, "session_id": "s"},
+    ),
+    ("envoy", _DASHED | {"gen_ai": {"usage": {"output_tokens": "6"}}}, {"output_tokens": 6}),
+    (
+        "envoy",
+        _DASHED | {"model": "m", "llm_input_token": "5", "llm_output_token": "-", "backend": "b"},
+        {"model": "m", "input_tokens": 5, "output_tokens": None},
+    ),
+    (
+        "langfuse",
+        one.langfuse() | {"output": None, "tool_calls": [{"name": "map"}]},
+        {"tool_calls": 1, "completion": None},
+    ),
+    ("langfuse", one.langfuse() | {"input": '[{"role": "user", "content": "q", "score": NaN}]'}, {"prompt": "q"}),
+    (
+        "helicone",
+        one.helicone() | {"request_path": None, "target_url": "https://h/v1/chat/completions?x=1"},
+        {"access_path": "chat"},
+    ),
+    ("helicone", one.helicone() | {"user_id": "", "country_code": "ZZ"}, {"account_id": one.KEY_HASH, "ip": None}),
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "record", "told"), DOCUMENTED, ids=[f"{n}-{row[0]}" for n, row in enumerate(DOCUMENTED)]
+)
+def test_documented_names_are_read(form: str, record: Record, told: Record, tmp_path: Path, reading: Reader) -> None:
+    """Each name that a program's documents give, old or new, flat or nested, is read into its column."""
+    (found,) = reading(f"{form}:{write(tmp_path / 'log.jsonl', record)}").rows
+    assert {column: found[column] for column in told} == told
+
+
+def test_a_mapped_key_with_dots_in_its_name(tmp_path: Path, reading: Reader) -> None:
+    """A key that has dots in its own name can be mapped, as one that lies inside of others."""
+    path = write(
+        tmp_path / "log.jsonl", _DASHED | {"acme.customer": "whole"}, _DASHED | {"acme": {"customer": "nested"}}
+    )
+    assert reading(path, mapping={"acme.customer": "account_id"}).column("account_id") == ["whole", "nested"]

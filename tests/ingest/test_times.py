@@ -118,3 +118,17 @@ def test_empty_columns() -> None:
     """A column without rows gives no instants, whatever its type."""
     for kind in (pa.string(), pa.int64(), pa.float64(), pa.timestamp("ns"), pa.date32(), pa.null(), pa.bool_()):
         assert read_times(pa.array([], kind)).us.dtype == np.int64
+
+
+@given(
+    st.from_regex(
+        r"[0-2]\d{3}-[01]\d-[0-3]\d[T ][0-2]\d(:[0-6]\d(:[0-6]\d(\.\d{1,7})?)?)?(Z|[+-][012]\d(:?\d\d)?)?",
+        fullmatch=True,
+    )
+)
+def test_a_column_of_usual_spelling_is_read_as_any_other(text: str) -> None:
+    """Texts that Arrow reads itself give what they give beside one that it does not read."""
+    alone, beside = read_times(pa.array([text, None, text])), read_times(pa.array([text, None, text, "?"]))
+    for name in ("us", "valid", "missing"):
+        assert getattr(alone, name).tolist() == getattr(beside, name).tolist()[:3]
+    assert alone.n_zoneless == beside.n_zoneless

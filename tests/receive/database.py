@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from stillwatch.ingest.conform import Window
 from tests.needs import needs
 
 SERVER = os.environ.get("STILLWATCH_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres")
+_NUMBERS = count()
 ALWAYS = Window(since=None, until=None, latest=2**62)
 
 
@@ -41,7 +43,7 @@ class Database:
     @contextmanager
     def made(cls, litellm: str | None = None) -> Iterator[Self]:
         """A fresh database; with the tables of LiteLLM's schema where its executable is given."""
-        name = f"stillwatch_test_{os.getpid()}"
+        name = f"stillwatch_test_{os.getpid()}_{next(_NUMBERS)}"
         with connected(SERVER) as server:
             server.execute(f'drop database if exists "{name}"')
             server.execute(f'create database "{name}"')

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import os
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -125,8 +127,6 @@ def test_otlp_says_what_it_did_not_take(app: Receiver) -> None:
     nameless = {name: value for name, value in one.NEW_NAMES.items() if not name.startswith(users)}
     answer = json.loads(call(app, "/v1/traces", json.dumps(one.spans(nameless)).encode(), GIVEN).body)
     assert answer == {"partialSuccess": {"rejectedSpans": "1", "errorMessage": "account_id_missing: 1"}}
-    answer = json.loads(call(app, "/v1/logs", b"{broken", GIVEN).body)
-    assert answer == {"partialSuccess": {"rejectedLogRecords": "1", "errorMessage": "line_broken_json: 1"}}
     foreign = json.dumps(one.spans({"http.request.method": "GET"})).encode()
     assert call(app, "/v1/traces", foreign, GIVEN).body == b"{}"
 
@@ -218,3 +218,120 @@ def test_files_are_bounded(tmp_path: Path) -> None:
     second.close()
     assert len(list(tmp_path.iterdir())) >= 3
     assert len(rows(tmp_path)) == 6
+
+
+@pytest.mark.parametrize(
+    "body", [b"{broken", b"", b"[7]", b"7", b'"text"', b"\xff\xfe", b'{"resourceSpans": 7}', b"{}\n{broken"]
+)
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs"])
+def test_a_body_that_is_no_otlp_is_refused(path: str, body: bytes, app: Receiver, tmp_path: Path) -> None:
+    """What cannot be decoded is answered with 400 and a Status that says why; nothing of it is written."""
+    answered = call(app, path, body, GIVEN | {"content-type": "application/json"})
+    assert (answered.status, answered.headers[b"content-type"]) == (400, b"application/json")
+    told = json.loads(answered.body)
+    assert told["code"] == 3 and "no OTLP export" in told["message"]
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"), [({}, 401, 16), (GIVEN | GZIP, 400, 3), (GIVEN | {"content-encoding": "br"}, 415, 3)]
+)
+def test_errors_of_otlp_are_told_in_its_encoding(
+    headers: dict[str, str], status: int, code: int, app: Receiver
+) -> None:
+    """An exporter that speaks protobuf gets the Status in protobuf: code in field 1, message in field 2."""
+    answered = call(app, "/v1/traces", b"junk", headers | {"content-type": "Application/X-Protobuf; v=1"})
+    assert (answered.status, answered.headers[b"content-type"]) == (status, b"application/x-protobuf")
+    assert answered.body[:3] == bytes([0x08, code, 0x12])
+    assert answered.body[3] == len(answered.body[4:]) > 0
+
+
+def test_a_body_that_does_not_come(tmp_path: Path) -> None:
+    """A body half sent is waited for no longer than it may take, and whoever sent it is told so."""
+    app = Receiver({"litellm": Spool(tmp_path, key=None, name="part")}, token=Secret(TOKEN.encode()),
+                   latest=lambda: as_us(NOW), patience_s=0.01)  # fmt: skip
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def answered() -> None:
+        pieces = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+        async def receive() -> Any:
+            return pieces.pop() if pieces else await asyncio.Event().wait()
+
+        headers = [(name.encode(), value.encode()) for name, value in GIVEN.items()]
+        await app({"type": "http", "method": "POST", "path": PUSH, "headers": headers}, receive, send)
+
+    asyncio.run(answered())
+    assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
+
+
+def test_many_bodies_at_once_are_bounded(app: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held of all requests together is bounded; a sender is told to come again, and the count comes down."""
+    monkeypatch.setattr(receiver, "HELD_BYTES", 1000)
+    assert call(app, PUSH, [b" " * 600] * 3, GIVEN).status == 503
+    assert call(app, PUSH, [b" " * 300] * 3, GIVEN).status == 200
+
+
+def test_no_error_quotes_a_prompt(
+    app: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that nobody foresaw is answered, and neither the answer nor the log quotes what was sent."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("could not convert 'How far is it?'")
+
+    monkeypatch.setattr(receiver, "conform", fails)
+    answered = call(app, PUSH, json.dumps(one.litellm()).encode(), GIVEN)
+    assert answered.status == 500
+    assert b"How far" not in answered.body and "How far" not in caplog.text and "RuntimeError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/logs/litellm/../../../x", "/v1/logs/..", "//v1/traces", "/v1/traces/", "/v1/traces\x00", "/V1/TRACES"]
+)
+def test_no_address_names_a_file(path: str, app: Receiver, tmp_path: Path) -> None:
+    """Only the three addresses are answered, and files are named by the receiver alone."""
+    assert call(app, path, json.dumps(one.litellm()).encode(), GIVEN).status == 404
+    odd = one.litellm() | {"litellm_call_id": "../../escape", "id": "/etc/x", "session_id": "..\\..\\x\x00"}
+    assert call(app, PUSH, json.dumps(odd).encode(), GIVEN).status == 200
+    assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.jsonl")] == [
+        "litellm/part-000000.jsonl"
+    ]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["litellm", "otlp"]
+
+
+def test_a_link_where_a_file_would_be(tmp_path: Path) -> None:
+    """A link laid where the next file would be named is not followed."""
+    aim = tmp_path / "aim"
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "part-000000.jsonl").symlink_to(aim)
+    Spool(folder, key=None, name="part").append([{"account_id": "a", "ts": one.WHEN}])
+    assert not aim.exists() and (folder / "part-000001.jsonl").is_file()
+
+
+def test_half_a_write_spoils_no_later_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk took half of a row and cannot give it back, the next row begins a file of its own."""
+    spool = Spool(tmp_path, key=None, name="part")
+    row = {"account_id": "a", "ts": one.WHEN}
+    spool.append([row])
+    whole = os.write
+
+    def half(file: int, text: bytes) -> int:
+        return whole(file, text[: len(text) // 2])
+
+    def refused(*_: Any) -> None:
+        raise OSError(5, "input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stillwatch.receive.spool.os.write", half)
+        patch.setattr("stillwatch.receive.spool.os.ftruncate", refused)
+        with pytest.raises(InputError, match="input/output error"):
+            spool.append([row])
+    spool.append([row])
+    source = open_logs([tmp_path], now=NOW)
+    assert sum(batch.num_rows for batch in source.batches()) == 2
+    assert source.rejects() == {"line_broken_json": 1}

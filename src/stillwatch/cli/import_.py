@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 _PAGES_PER_PART = 20
+_PART_BYTES = 256 << 20
+"""Beyond this a part is written though it holds fewer pages."""
 
 OnStep = Callable[[str, int, int], None]
 
@@ -125,9 +127,9 @@ def _database(source: list[str], out: Path, asked: dict[str, Any], key_file: Pat
         held += batches
         n_done += sum(batch.num_rows for batch in batches)
         on_step("import", min(n_done, n_all), n_all)
-        if n_pages % _PAGES_PER_PART == 0:
+        if n_pages % _PAGES_PER_PART == 0 or sum(batch.nbytes for batch in held) > _PART_BYTES:
             settle()
-    if held:
+    if held or +logs.tally.rejects:  # the last rows may all be rejects
         settle()
     conversion.write_accounts(logs.accounts(key=key))
     return _finished(conversion, asked, {})

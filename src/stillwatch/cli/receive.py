@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -36,22 +39,35 @@ def receive(
     from stillwatch.extras import require
     from stillwatch.ingest.times import as_us
     from stillwatch.keys import RootKey, Secret, state_home
+    from stillwatch.receive.listener import server
     from stillwatch.receive.receiver import Receiver
     from stillwatch.receive.spool import Spool
 
     token = _token(token_file)
-    uvicorn = require("uvicorn", "receive")
+    require("uvicorn", "receive")
     key = RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ).subkey("rows").reveal()
     began = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     spools = {name: Spool(out / name, key=None if keep_text else key, name=began) for name in ("litellm", "otlp")}
     app = Receiver(spools, token=Secret(token.encode()), latest=lambda: as_us(datetime.now(UTC) + _AHEAD))
     texts = "texts kept" if keep_text else "texts as sketches"
-    typer.echo(f"Listening on {host}:{port}; rows go to {out}/litellm and {out}/otlp, {texts}.")
+    with _socket(host, port) as listening, suppress(KeyboardInterrupt):
+        # The server ends in good order and hands the signal on; then it is this program's to take.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        typer.echo(f"Listening on {host}:{port}; rows go to {out}/litellm and {out}/otlp, {texts}.")
+        server(app).run([listening])
+    for spool in spools.values():
+        spool.close()
+    typer.echo("Ended; every row that was acknowledged is on disk.", err=True)
+
+
+def _socket(host: str, port: int) -> socket.socket:
     try:
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
-    finally:
-        for spool in spools.values():
-            spool.close()
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"cannot listen on {host}:{port}", got=getattr(error, "strerror", None) or str(error),
+            do="Name another --host or --port, or end what listens there",
+        ) from error  # fmt: skip
 
 
 def _token(token_file: Path | None) -> str:

@@ -106,12 +106,15 @@ def run_scan(
     from stillwatch.allowlist import Allowlist, load_allowlist
     from stillwatch.dossier.folder import check_target, write_findings
     from stillwatch.engine.local import LocalEngine
+    from stillwatch.journal import Journal
     from stillwatch.keys import RootKey, state_home
     from stillwatch.pipeline import ScanRequest
     from stillwatch.pipeline import scan as scan_logs
+    from stillwatch.policy.appeals import overturned_accounts
     from stillwatch.settings import load_settings
 
     check_target(out)
+    home = state_home(os.environ)
     settings = load_settings(_settings_file(config), os.environ, {"scan.threads": threads})
     request = ScanRequest(
         logs=logs,
@@ -120,8 +123,9 @@ def run_scan(
         since=since,
         until=until,
         mapping=mapping or {},
+        overturned=overturned_accounts(Journal(home / "journal")),
     )
-    limits, home, now = settings.scan, state_home(os.environ), datetime.now(UTC)
+    limits, now = settings.scan, datetime.now(UTC)
     key = RootKey.load(home, key_file=key_file, environ=os.environ)
     with progress() as on_progress:
         findings = scan_logs(

@@ -79,12 +79,16 @@ def serve(
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    # Named as TCP, so that asyncio sends each piece of an answer at once instead of waiting for acknowledgements.
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(2048)
     except (OSError, UnicodeError) as error:
+        made.close()
         raise SettingsError(f"cannot listen on {host}:{port}", got=str(error), do="Name another --port.") from error
+    return made
 
 
 def _is_loopback(host: str) -> bool:

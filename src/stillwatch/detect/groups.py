@@ -47,6 +47,12 @@ class Candidate:
     bits: Floats
     halves: tuple[Ints | None, ...]
 
+    def without(self, known: Mask) -> Candidate:
+        """The group without some accounts, which are outsiders to it from now on."""
+        bits = np.where(known, -np.inf, self.bits)
+        halves = tuple(None if half is None else half[~known[half]] for half in self.halves)
+        return Candidate(self.members[~known[self.members]], np.where(known, 0.0, self.membership), bits, halves)
+
 
 def find_candidates(population: Population, traits: Traits, *, n_min: int, threads: int = 1) -> list[Candidate]:
     """Find the groups worth weighing, largest first.

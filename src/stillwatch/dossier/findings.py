@@ -25,7 +25,7 @@ class Findings:
         key_ids              {purpose: id}
         input                {files: [{path, sha256, n_bytes, n_rows}], mapping and guesses: {theirs: ours},
                              unknown_columns: [], skipped: [], since, until}
-        counts               {rows_read, rows_kept, duplicates, accounts, licensed_accounts}
+        counts               {rows_read, rows_kept, duplicates, accounts, licensed_accounts, overturned_accounts}
         period               {first, last}: ISO timestamps of the exchanges kept
         rejects, notes       {reason: rows}: rows not read, and rows read otherwise than they stood
         licences_not_applied [{entry, reason}]

@@ -32,6 +32,7 @@ class LookedAt:
     n_weighed: int
     excused: Excused
     account_rejects: Mapping[str, int]
+    n_overturned: int
 
 
 def absent_channels(source: Source, population: Population) -> list[str]:
@@ -60,6 +61,7 @@ def describe_run(
             "duplicates": looked_at.n_duplicates,
             "accounts": len(population),
             "licensed_accounts": len(looked_at.excused.accounts),
+            "overturned_accounts": looked_at.n_overturned,
             "groups_weighed": looked_at.n_weighed,
         },
         "too_few_to_tell": len(population) < settings.scan.n_min_population,

@@ -38,6 +38,10 @@ NETWORKS_OF_A_PLACE, COVER_OF_A_PLACE = 3, 0.7
 """A place is at most so many networks that reach this share of a group: an office, a campus, a lecture hall."""
 
 
+PARTLY_BITS = 6.0
+"""Most bits of what a hypothesis explains in part: odds of 64, below the least margin that `settings.Bars` ships."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """An innocent cause.
@@ -46,6 +50,8 @@ class Hypothesis:
         leaves: signals it does not explain, weighed again; their bits add up to the margin.
         narrow: which accounts the cause would draw from; all where it does not apply.
         would_change: the observation that would change the verdict, in one sentence.
+        partly: signals it explains unless its people are unlike any others; of each at most `PARTLY_BITS` count, so
+            that none carries the margin alone.
         foretells_against: signals whose contrary the cause foretells, so that bits below 0 count in full against a
             campaign: a harness sends the same questions from everywhere.
     """
@@ -55,6 +61,7 @@ class Hypothesis:
     leaves: tuple[str, ...]
     narrow: Callable[[Subject], Mask]
     would_change: str
+    partly: tuple[str, ...] = ()
     foretells_against: tuple[str, ...] = ()
 
 
@@ -189,6 +196,9 @@ HYPOTHESES = (
         ("shared_identity", "shared_issuers", "shared_network_client", "sign_up_bursts", "sign_up_window"),
         carriers_of_tool,
         "other users of the tool who share payment and networks with the group as often as its members do",
+        # What people ask of a tool is their own, and repeats as it does among their peers; but some tools are for
+        # questions that nobody asks twice.
+        partly=("partition",),
     ),
     Hypothesis(
         "shared_network",
@@ -242,6 +252,9 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
                 finding = known.get(name)
             if finding is not None:
                 left.setdefault(finding.family, []).append(finding.e_log2)
+        for name in hypothesis.partly:
+            if (partial := known.get(name)) is not None:
+                left.setdefault(partial.family, []).append(min(partial.e_log2, PARTLY_BITS))
         parts = {family: hedged_bits(mean_e_log2(np.array(bits))) for family, bits in left.items()}
         for name in hypothesis.foretells_against:
             if (contrary := known.get(name)) is not None and contrary.e_log2 < 0:

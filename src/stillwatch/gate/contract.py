@@ -41,11 +41,11 @@ class Guarded(msgspec.Struct, kw_only=True):
     """What LiteLLM's generic guardrail sends, as far as it matters here; its other fields come and go."""
 
     input_type: Literal["request", "response"] = "request"
-    texts: list[str] = []
+    texts: list[str] | None = None
     model: str | None = None
     tools: list[dict[str, Any]] | None = None
-    request_data: dict[str, Any] = {}
-    request_headers: dict[str, Any] = {}
+    request_data: dict[str, Any] | None = None
+    request_headers: dict[str, Any] | None = None
 
 
 def document() -> dict[str, Any]:

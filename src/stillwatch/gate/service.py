@@ -173,12 +173,12 @@ class Service:
         given = await self._read(http, Guarded)
         if given.input_type == "response":
             return self._guarded("NONE", None)
-        data = {name: value for name, value in given.request_data.items() if isinstance(value, str) and value}
+        data = {name: value for name, value in (given.request_data or {}).items() if isinstance(value, str) and value}
         known = (data.get(f"user_api_key_{name}", "") for name in ("user_id", "team_id", "org_id", "hash"))
         account = next((name for name in known if name not in NOBODY), ANONYMOUS)
-        n_bytes = sum(len(text) for text in given.texts)
+        n_bytes = sum(len(text.encode("utf-8", "replace")) for text in given.texts or ())
         wanted = asked("/chat/completions", {"model": given.model, "tools": given.tools}, n_bytes)
-        forwarded = [(b"x-forwarded-for", _header(given.request_headers, "x-forwarded-for"))]
+        forwarded = [(b"x-forwarded-for", _header(given.request_headers or {}, "x-forwarded-for"))]
         peer = http.client.host if http.client else None
         caller = self._callers.request(peer, forwarded, wanted, self._clock())
         # Whoever asks is LiteLLM itself; unless it passes the header on, nobody knows the client's address.

@@ -74,6 +74,7 @@ CHAT_OF_ANY_SHAPE = list[Turn | str] | dict[str, Any] | str | None
 TOOLS = msgspec.Raw
 """What the tools of a request are decoded to where speed matters: nothing yet, since most requests offer the same."""
 
+_TURNS = msgspec.json.Decoder(list[Turn | str])
 _TOOLS = msgspec.json.Decoder(list[Tool | str] | str | None)
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -84,14 +85,16 @@ def parsed(value: Any) -> Any:
         try:
             return msgspec.json.decode(value)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            return value
+            # Python writes NaN, and a client any number: neither may hide what else is said.
+            found, _ = lenient(value.encode("utf-8", "replace"), lists=True)
+            return value if found is None else found
     return value
 
 
 def conversation(value: Any) -> Any:
     """Turns, from a list of messages, a request that holds them, or bare text; what is neither as it is."""
     if type(value) is not list:
-        value = parsed(value)
+        value = _turns(value) if type(value) is str and value.startswith("[") else parsed(value)
         if isinstance(value, str):
             return [Turn("user", value)] if value else None
         if isinstance(value, dict):
@@ -99,6 +102,14 @@ def conversation(value: Any) -> Any:
         if not isinstance(value, list):
             return value
     return [turn if type(turn) is Turn and type(turn.content) is str else _turn(turn) for turn in value] or None
+
+
+def _turns(text: str) -> Any:
+    """A text that may hold a list of messages, without the detour over plain objects where it does."""
+    try:
+        return _TURNS.decode(text)
+    except _REFUSED:
+        return parsed(text)
 
 
 def _turn(turn: Any) -> Turn:
@@ -172,11 +183,13 @@ def _said(value: Any) -> Any:
 
 def stop_reason(value: Any) -> Any:
     """Why an answer ended, of its first choice; a list of reasons gives its first."""
-    value = parsed(value)
-    if isinstance(value, list) and value and isinstance(value[0], str):
+    if type(value) is list and value and type(value[0]) is str:
         return value[0]
+    value = parsed(value)
     if isinstance(value, str):
         return value
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return value[0]
     said = _said(value)
     found = (said.get("finish_reason") or said.get("stop_reason")) if isinstance(said, dict) else None
     if found is None and isinstance(value, dict):
@@ -266,7 +279,13 @@ def operation(value: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def _operation(text: str) -> str | None:
-    path = text.partition("?")[0].strip("/").removeprefix("openai/").removeprefix("v1/")
+    path = (
+        (text.partition("://")[2].partition("/")[2] or text)
+        .partition("?")[0]
+        .strip("/")
+        .removeprefix("openai/")
+        .removeprefix("v1/")
+    )
     return _OPERATIONS.get(path, text or None)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from types import GenericAlias, NoneType
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ import msgspec
 import pyarrow as pa
 
 from stillwatch.ingest.cast import CHAT
-from stillwatch.ingest.chat import Turn, conversation, parsed, prose
-from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, Place
+from stillwatch.ingest.chat import Turn, answer, conversation, n_tool_calls, parsed, prose, stop_reason
+from stillwatch.ingest.importer import ASIDE, REQUEST, Exploded, Importer, Place
 from stillwatch.records import MESSAGE
 
 FIRST = "0"
@@ -31,9 +31,13 @@ _ALWAYS = frozenset({"account_id", "ts", REQUEST})
 _BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
+_OPENING = frozenset({answer, n_tool_calls, stop_reason})
+"""Readers that first open JSON inside a text: where several look at one path, it is opened once for all."""
+
 _TEXT = frozenset({str, NoneType})
 _LISTS = frozenset({list, NoneType})
 _PEEK = 64
+_ROLE, _CONTENT, _FIRST_OF = attrgetter("role"), attrgetter("content"), itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -98,7 +102,13 @@ class Extractor:
                 for key in path.split("."):
                     node = node.inner.setdefault(key, Node())
                 node.whole, node.given = True, kinds.get(path, Any)
+                if path in importer.whole_keys:
+                    self._root.inner.setdefault(path, Node(whole=True, given=kinds.get(path, Any)))
             self._root.compile()
+        readers: dict[str, list[Any]] = {}
+        for place in chain.from_iterable(self.fields.values()):
+            readers.setdefault(place.path, []).append(place.read)
+        self._opened = [path for path, given in readers.items() if len(given) > 1 and _OPENING.issuperset(given)]
         kind: Any = self._root.kind if importer.explode is None else importer.record
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind | list[kind])
 
@@ -116,22 +126,51 @@ class Extractor:
 
     def cells(self, records: Sequence[Any]) -> Cells:
         """The values of each canonical column: a list, of conversations an Arrow array."""
+        return self._cells(*self._found(records))
+
+    def gathered(self, parts: Iterable[Sequence[Any]]) -> Cells:
+        """The same of records that come part by part, so that few of them are held at a time."""
+        all_found: dict[str, list[Any]] = {}
+        n_all = 0
+        for records in parts:
+            found, n_rows = self._found(records)
+            del records  # their memory serves the next part
+            for path in dict.fromkeys(chain(all_found, found)):
+                values = found.get(path) or [None] * n_rows
+                if path in all_found:
+                    all_found[path] += values
+                else:
+                    all_found[path] = [None] * n_all + values if n_all else values
+            n_all += n_rows
+        return self._cells(all_found, n_all)
+
+    def _found(self, records: Sequence[Any]) -> tuple[dict[str, list[Any]], int]:
+        """The values at each path that records have, and how many rows these are."""
         if self.importer.explode is not None:
-            return self.cells_of_rows([row for record in records for row in self.importer.explode(record)])
+            return self._exploded(self.importer.explode(records))
         found: dict[str, list[Any]] = {}
         _descend(self._root, records, "", found)
-        return self._cells(found, len(records))
+        return found, len(records)
 
-    def cells_of_rows(self, rows: Sequence[Mapping[str, Any]]) -> Cells:
+    def cells_of(self, exploded: Exploded) -> Cells:
         """The same of the flat rows that records were exploded to."""
-        there = set(chain.from_iterable(rows))
-        paths = [path for path in self.paths if path in there]
-        return self._cells(dict(zip(paths, _columns(paths, rows), strict=bool(rows))), len(rows))
+        return self._cells(*self._exploded(exploded))
+
+    def _exploded(self, exploded: Exploded) -> tuple[dict[str, list[Any]], int]:
+        rows, columns = exploded
+        there = set[str]().union(*rows)
+        paths = [path for path in self.paths if path in there and path not in columns]
+        found = dict(zip(paths, _columns(paths, rows), strict=True)) if rows and paths else {}
+        found |= {path: list(columns[path]) for path in self.paths if path in columns}
+        return found, len(rows)
 
     def _cells(self, found: dict[str, list[Any]], n_rows: int) -> Cells:
         kept = self._kept(found, n_rows)
         if kept is not None:
             found = {path: [values[row] for row in kept] for path, values in found.items()}
+        for path in self._opened:
+            if path in found:
+                found[path] = list(map(parsed, found[path]))
         n_kept = n_rows if kept is None else len(kept)
         columns: dict[str, Any] = {}
         for ours, places in self.fields.items():
@@ -166,13 +205,14 @@ def chats(values: Sequence[Any]) -> Any:
     if not set(map(type, values)) <= _LISTS:
         return list(map(_plain, values))
     turns = list(chain.from_iterable(filter(None, values)))
-    ends = [0, *accumulate([len(value) if value else 0 for value in values])]
+    are_all_told = all(values)
+    ends = [0, *accumulate(map(len, values) if are_all_told else [len(value) if value else 0 for value in values])]
     try:
-        roles = pa.array([turn.role for turn in turns], pa.string())
-        contents = pa.array([turn.content for turn in turns], pa.string())
+        roles = pa.array(list(map(_ROLE, turns)), pa.string())
+        contents = pa.array(list(map(_CONTENT, turns)), pa.string())
     except (pa.ArrowException, *_BAD_VALUE):
         return list(map(_plain, values))
-    starts = pa.array(ends, pa.int32(), mask=[*(not value for value in values), False] if not all(values) else None)
+    starts = pa.array(ends, pa.int32(), mask=None if are_all_told else [*(not value for value in values), False])
     struct = pa.StructArray.from_arrays([roles, contents], fields=list(MESSAGE))
     return pa.ListArray.from_arrays(starts, struct).cast(CHAT)
 
@@ -199,9 +239,14 @@ def _shaped(value: Any, node: Node) -> Any:
         return [_shaped(value[0], node.inner[FIRST])] if isinstance(value, list) and value else node.empty
     if not isinstance(value, Mapping):
         return node.empty
-    inner = enumerate(node.inner.items())
-    given = {f"f{n}": _shaped(value.get(key), child) if child.is_typed else value.get(key) for n, (key, child) in inner}
-    return node.kind(**given)
+    given = [value.get(key) for key in node.inner]
+    # A text that holds a record is left: it is decoded to what is asked for, when its column is taken apart.
+    return node.kind(
+        *(
+            _shaped(one, child) if child.is_typed and type(one) is not str else one
+            for one, child in zip(given, node.inner.values(), strict=True)
+        )
+    )
 
 
 def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, list[Any]]) -> None:
@@ -212,17 +257,26 @@ def _descend(node: Node, values: Sequence[Any], prefix: str, found: dict[str, li
             continue
         if child.is_list:
             item = child.inner[FIRST]
-            lists = [value if type(value) is list else _typed(value, child) for value in column]
-            firsts = [value[0] if value else item.empty for value in lists]
+            lists = _of_kind(list, column, child)
+            firsts = list(map(_FIRST_OF, lists)) if all(lists) else [one[0] if one else item.empty for one in lists]
             _descend(item, firsts, f"{prefix}{key}.{FIRST}.", found)
         elif child.is_typed:
-            kind = child.kind
-            typed = [value if type(value) is kind else _typed(value, child) for value in column]
-            _descend(child, typed, f"{prefix}{key}.", found)
+            _descend(child, _of_kind(child.kind, column, child), f"{prefix}{key}.", found)
         else:
-            found[prefix + key] = list(column)
+            others = found.get(prefix + key)
+            if others is None:
+                found[prefix + key] = list(column)
+            else:  # the same path, once as one key and once as several
+                found[prefix + key] = [b if a is None else a for a, b in zip(column, others, strict=True)]
             if child.inner:
                 _below(child, column, f"{prefix}{key}.", found)
+
+
+def _of_kind(kind: Any, column: Sequence[Any], node: Node) -> Sequence[Any]:
+    """The values as decoded; text among them that holds such a value opened, and whatever else is there left empty."""
+    if set(map(type, column)) == {kind}:
+        return column
+    return [value if type(value) is kind else _typed(value, node) for value in column]
 
 
 def _typed(value: Any, node: Node) -> Any:
@@ -276,7 +330,7 @@ def _read(place: Place, column: list[Any], kinds: set[type]) -> list[Any]:
     assert place.read is not None
     read = place.read
     if read is conversation and kinds <= _LISTS and _is_simple(column):
-        return [value or None for value in column]
+        return column if all(column) else [value or None for value in column]
     if msgspec.Raw in kinds:
         column = [bytes(value) if type(value) is msgspec.Raw else value for value in column]
     try:
@@ -291,7 +345,7 @@ def _read(place: Place, column: list[Any], kinds: set[type]) -> list[Any]:
 def _is_simple(conversations: Sequence[list[Any] | None]) -> bool:
     """Whether these conversations are nothing but turns of text, as their reader would leave them."""
     turns = list(chain.from_iterable(filter(None, conversations)))
-    return set(map(type, turns)) <= {Turn} and all(type(turn.content) is str for turn in turns)
+    return set(map(type, turns)) <= {Turn} and set(map(type, map(_CONTENT, turns))) <= {str}
 
 
 def _patiently(place: Place, value: Any) -> Any:

@@ -23,20 +23,24 @@ _WORTH_BYTES = 1 << 20
 
 _QUERY = """
     select row_group_id, row_group_num_rows, path_in_schema, total_uncompressed_size,
-        dictionary_page_offset is not null, stats_min_value, stats_max_value, stats_null_count
+        dictionary_page_offset is not null, stats_min_value, stats_max_value, stats_null_count, num_values
     from parquet_metadata(?) order by row_group_id, column_id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One column of one row group: bytes once unpacked, and the range of its values as text where it is known."""
+    """One column of one row group: bytes once unpacked, and the range of its values as text where it is known.
+
+    `n_values` are those of all lists together where the column lies inside of lists.
+    """
 
     n_bytes: int
     has_dictionary: bool
     first: str | None
     last: str | None
     n_null: int | None
+    n_values: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,12 @@ class RowGroup:
         return bool(times.valid.all()) and (late or (window.since is not None and last < window.since))
 
 
-def read_footer(file: LogFile, *, n_rows: int) -> list[RowGroup]:
-    """The row groups of a file; none where the file is small, or its footer does not speak of `n_rows` rows."""
-    if file.n_bytes < _WORTH_BYTES:
+def read_footer(file: LogFile, *, n_rows: int, is_nested: bool) -> list[RowGroup]:
+    """The row groups of a file; none where the file is small, or its footer does not speak of `n_rows` rows.
+
+    A small file may stand for gigabytes where its texts are nested: `is_nested` reads the footer all the same.
+    """
+    if file.n_bytes < _WORTH_BYTES and not is_nested:
         return []
     try:
         with interruptible(), duckdb.connect(config={"threads": 1}) as connection:

@@ -10,7 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -22,14 +22,18 @@ from stillwatch.ingest.conform import Window
 from stillwatch.ingest.discover import LogFile
 from stillwatch.ingest.extract import Cells, Extractor
 from stillwatch.ingest.formats import protobuf
+from stillwatch.ingest.formats.otlp import called, together
+from stillwatch.ingest.formats.wire import Calls
 from stillwatch.ingest.importer import Importer, dotted, named, recognise
 from stillwatch.ingest.jsonl import lenient
 from stillwatch.ingest.raw import Columns, Raw
-from stillwatch.ingest.stream import Stream, blocks, first_block
+from stillwatch.ingest.stream import BLOCK_BYTES, Stream, blocks, first_block
 from stillwatch.ingest.values import as_text
 
 _SAMPLE_LINES = 200
 _LARGEST_DOCUMENT_BYTES = 512 << 20
+_PART_BYTES = 1 << 20
+"""Decoded and taken apart at a time: what that makes stays in the processor's cache."""
 _BATCH_RECORDS = 4096
 _PEEK_BYTES = 1 << 16
 _OPENING_BYTES = 1 << 20
@@ -62,10 +66,10 @@ def _exploded(file: LogFile, importer: Importer, records: Sequence[Any]) -> Iter
     if file.format == "protobuf":
         for export in protobuf.exports(_whole(file))[:_SAMPLE_LINES]:
             with suppress(InputError):
-                yield from map(tuple, protobuf.explode(export))
+                yield called(protobuf.explode(export)).names
     for record in records:
         with suppress(*_REFUSED):
-            yield from map(tuple, importer.explode(msgspec.convert(record, importer.record, strict=False)))
+            yield importer.explode([msgspec.convert(record, importer.record, strict=False)]).names
 
 
 def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Window, threads: int) -> Iterator[Raw]:
@@ -143,14 +147,24 @@ def _patiently(line: bytes, extractor: Extractor, rejects: Counter[str], notes: 
 
 def _read_lines(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
     with Stream(file) as stream:
-        for block, n_long in blocks(stream):
-            rejects, notes = Counter[str](line_too_long=n_long), Counter[str]()
+        coming = blocks(stream, _PART_BYTES)
+        for first in coming:
+            rejects, notes = Counter[str](), Counter[str]()
+            parts = chain([first], islice(coming, BLOCK_BYTES // _PART_BYTES - 1))
             with _uncollected():
-                found = extractor.cells(decode(block, extractor, rejects, notes))
+                found = extractor.gathered(_decoded(parts, extractor, rejects, notes))
             yield raw(found, stream.n_read, rejects, notes)
             del found  # its memory serves the next block
         if stream.cut:
             yield Raw(done_bytes=file.n_bytes, rejects={"truncated_file": 1})
+
+
+def _decoded(
+    parts: Iterable[tuple[bytes, int]], extractor: Extractor, rejects: Counter[str], notes: Counter[str]
+) -> Iterator[list[Any]]:
+    for block, n_long in parts:
+        rejects["line_too_long"] += n_long
+        yield decode(block, extractor, rejects, notes)
 
 
 @contextmanager
@@ -181,13 +195,15 @@ def _read_protobuf(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
     found = protobuf.exports(_whole(file))
     for start in range(0, len(found), _BATCH_RECORDS):
         rejects: Counter[str] = Counter()
-        rows: list[Any] = []
+        told: list[Calls] = []
         for export in found[start : start + _BATCH_RECORDS]:
             try:
-                rows += protobuf.explode(export)
+                told.append(protobuf.explode(export))
             except InputError:
                 rejects["record_of_another_shape"] += 1
-        yield raw(extractor.cells_of_rows(rows), file.n_bytes * (start + 1) // len(found), rejects, Counter())
+        yield raw(
+            extractor.cells_of(called(together(told))), file.n_bytes * (start + 1) // len(found), rejects, Counter()
+        )
 
 
 def _read_table(raws: Iterator[Raw], extractor: Extractor) -> Iterator[Raw]:
@@ -217,6 +233,7 @@ def _values(cells: Any) -> list[Any]:
 def _heads(extractor: Extractor, columns: Columns) -> dict[str, str]:
     """The top keys that are looked at, of those a table has."""
     heads = dict.fromkeys(path.partition(".")[0] for path in extractor.paths)
+    heads |= dict.fromkeys(extractor.importer.whole_keys)
     return {head: head for head in heads if head in columns.names}
 
 

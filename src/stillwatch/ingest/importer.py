@@ -9,12 +9,13 @@ record, and `columns` to many at once, with the same result. Other packages add 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from stillwatch.errors import InputError
 from stillwatch.records import EXCHANGES
@@ -56,6 +57,18 @@ class Place:
     kind: Any = Any
 
 
+class Exploded(NamedTuple):
+    """Flat rows, and columns of as many values beside them; where both have a name the column counts."""
+
+    rows: Sequence[Mapping[str, Any]]
+    columns: Mapping[str, list[Any]]
+
+    @property
+    def names(self) -> list[str]:
+        """Every name that some row or column has."""
+        return list(dict.fromkeys(chain(chain.from_iterable(self.rows), self.columns)))
+
+
 def at(*paths: str, read: Callable[[Any], Any] | None = None, kind: Any = Any) -> tuple[Place, ...]:
     """Places tried in this order; the first that holds a value counts."""
     return tuple(Place(path, read, kind) for path in paths)
@@ -70,8 +83,9 @@ class Importer:
         marks: sets of dotted keys; a record that has all of any one set is taken for this format.
         fields: canonical column, REQUEST or ASIDE -> places. only: path -> values; a record with another value there is
             no model call. A path that a record lacks excludes nothing.
-        explode: where one record holds many exchanges: makes flat rows of a record, whose keys are then the paths.
+        explode: where one record holds many exchanges: makes flat rows of records, whose keys are then the paths.
         record: the type a record is decoded to where `explode` is given.
+        whole_keys: paths that a record may also hold as one key with dots in its name.
         asides: dotted keys, one of which a sample shows where these logs hold records told aside.
         switches: canonical column -> what to set in the program that writes these logs, for it to be there.
     """
@@ -81,15 +95,17 @@ class Importer:
     marks: tuple[tuple[str, ...], ...]
     fields: Mapping[str, tuple[Place, ...]]
     only: Mapping[str, Collection[str]] = field(default_factory=dict)
-    explode: Callable[[Any], Iterable[Mapping[str, Any]]] | None = None
+    explode: Callable[[Sequence[Any]], Exploded] | None = None
     record: Any = Any
+    whole_keys: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()
     switches: Mapping[str, str] = field(default_factory=dict)
 
     def mapped(self, mapping: Mapping[str, str]) -> Importer:
         """The importer that reads what `mapping` (theirs -> ours) names from where it says, and the rest as before."""
         named = {ours: at(theirs) for theirs, ours in mapping.items() if ours in EXCHANGES.names}
-        return replace(self, fields={**self.fields, **named})
+        whole_keys = tuple(theirs for theirs in mapping if "." in theirs)
+        return replace(self, fields={**self.fields, **named}, whole_keys=(*self.whole_keys, *whole_keys))
 
     def matched(self, keys: Collection[str]) -> int:
         """How many keys the largest set of marks has that `keys` holds whole; 0 where none is held."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import pyarrow as pa
@@ -51,15 +51,22 @@ def read(file: LogFile, sources: Mapping[str, str], *, window: Window, threads: 
     with _reading(file) as parquet:
         n_rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
         n_groups = parquet.num_row_groups
-    footer = read_footer(file, n_rows=n_rows)
+    footer = read_footer(file, n_rows=n_rows, is_nested=_is_nested(schema, theirs))
     wanted = _wanted_groups(footer, n_groups, schema, sources.get("ts"), window)
     n_done = n_rows - sum(footer[g].n_rows for g in wanted) if footer else 0
     if n_done:
         yield Raw(n_outside=n_done, done_bytes=_share(file, n_done, n_rows))
     short, longest = _short_texts(file, footer, schema, theirs)
+    longest = max(longest, _nested_bytes(file, footer, theirs))
     size = max(1, min(_batch_rows(footer, schema, theirs), _SPELT_BYTES // max(1, longest)))
     with _reading(file, short) as parquet:
-        for batch in parquet.iter_batches(size, row_groups=wanted, columns=theirs, use_threads=threads > 1):
+        # A batch over two row groups is more than Arrow can make where a dictionary lies inside of lists.
+        stretches = [[group] for group in wanted] if _is_nested(schema, theirs) else [wanted]
+        batches = (
+            parquet.iter_batches(size, row_groups=groups, columns=theirs, use_threads=threads > 1)
+            for groups in stretches
+        )
+        for batch in chain.from_iterable(batches):
             for part in _bites(batch):
                 n_done += part.num_rows
                 cells = {ours: _column(part, name) for ours, name in sources.items()}
@@ -151,6 +158,42 @@ def _dictionaries(file: LogFile, footer: list[RowGroup], names: list[str]) -> It
                         yield name, pc.sum(lengths).as_py() or 0, pc.max(lengths).as_py() or 0
 
 
+def _is_nested(schema: pa.Schema, theirs: list[str]) -> bool:
+    heads = {name.partition(".")[0] for name in theirs}
+    return any(pa.types.is_nested(field.type) for field in schema if field.name in heads)
+
+
+def _nested_bytes(file: LogFile, footer: list[RowGroup], theirs: list[str]) -> int:
+    """What a row of nested texts may take once it is spelt out: the longest in a dictionary, for each on the row."""
+    heads = {name.partition(".")[0] for name in theirs}
+    most = 0
+    for at, group in enumerate(footer):
+        paths = [path for path in group.chunks if "." in path and path.partition(".")[0] in heads]
+        paths = [path for path in paths if _has_dictionary(group, path)]
+        if not paths:
+            continue
+        with _reading(file, paths) as parquet:
+            for batch in islice(parquet.iter_batches(1, row_groups=[at], columns=paths), 1):
+                entries = [pc.max(pc.binary_length(one)).as_py() or 0 for one in _inner_dictionaries(batch.columns)]
+                n_values = max(group.chunks[path].n_values for path in paths)
+                most = max(most, -(-n_values // max(1, group.n_rows)) * sum(entries))
+    return most
+
+
+def _inner_dictionaries(arrays: Sequence[pa.Array]) -> Iterator[pa.Array]:
+    """The dictionaries of texts at any depth."""
+    for array in arrays:
+        if pa.types.is_dictionary(array.type):
+            if _is_text(array.type.value_type):
+                yield array.dictionary
+        elif pa.types.is_struct(array.type):
+            yield from _inner_dictionaries([array.field(n) for n in range(array.type.num_fields)])
+        elif pa.types.is_map(array.type):
+            yield from _inner_dictionaries([array.keys, array.items])
+        elif pa.types.is_nested(array.type):
+            yield from _inner_dictionaries([array.values])
+
+
 def _is_text(kind: pa.DataType) -> bool:
     large = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
     return bool(large or pa.types.is_string(kind) or pa.types.is_binary(kind))
@@ -173,8 +216,7 @@ def _wanted_groups(
 
 def _batch_rows(footer: list[RowGroup], schema: pa.Schema, theirs: list[str]) -> int:
     """Rows at a time, so that a batch holds about BATCH_BYTES."""
-    heads = {name.partition(".")[0] for name in theirs}
-    nested = any(pa.types.is_nested(field.type) for field in schema if field.name in heads)
+    nested = _is_nested(schema, theirs)
     n_rows = sum(group.n_rows for group in footer)
     n_bytes = sum(group.n_bytes(theirs) for group in footer)
     return max(

@@ -94,11 +94,15 @@ class Stream:
             self.cut = True
 
 
-def blocks(stream: Stream) -> Iterator[tuple[bytes, int]]:
-    """Whole lines, many at a time, with how many were too long to hold; the last line of a cut file is left out."""
+def blocks(stream: Stream, n_bytes: int | None = None) -> Iterator[tuple[bytes, int]]:
+    """Whole lines, about `n_bytes` at a time (BLOCK_BYTES where None), with how many were too long to hold.
+
+    The last line of a cut file is left out.
+    """
     held: list[bytes] = []
     size = n_long = 0
     skipping = False
+    enough = BLOCK_BYTES if n_bytes is None else n_bytes
     for piece in stream.pieces():
         lines = piece
         if skipping:
@@ -107,7 +111,7 @@ def blocks(stream: Stream) -> Iterator[tuple[bytes, int]]:
         held.append(lines)
         size += len(lines)
         end = lines.rfind(b"\n") + 1
-        if end and size >= BLOCK_BYTES:
+        if end and size >= enough:
             held[-1] = lines[:end]
             yield b"".join(held), n_long
             held, size, n_long = [lines[end:]], len(lines) - end, 0

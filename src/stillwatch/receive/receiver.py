@@ -5,13 +5,15 @@
     POST /v1/logs           an OTLP export of log records
 
 Rows pushed by strangers could frame a customer, so every request needs the bearer token. An answer of 200 means that
-the rows are on disk; rejects are counted in it by name.
+the rows are on disk; rejects are counted in it by name. A body of OTLP that is none is refused whole, as the protocol
+has it: with 400 and a Status in the encoding of the request (opentelemetry.io/docs/specs/otlp, OTLP/HTTP Response).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +25,7 @@ from stillwatch.errors import ExtraMissing, InputError, StillwatchError
 from stillwatch.ingest.conform import Tally, Window, conform
 from stillwatch.ingest.extract import Cells, Extractor
 from stillwatch.ingest.formats import protobuf
+from stillwatch.ingest.formats.otlp import called
 from stillwatch.ingest.imported import decode
 from stillwatch.ingest.importer import ASIDE, REQUEST, importers
 from stillwatch.keys import Secret
@@ -36,6 +39,21 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 LARGEST_BODY_BYTES = 64 << 20
 """Of a request, unpacked."""
 
+HELD_BYTES = 512 << 20
+"""Of all requests that are still on their way, packed; one more is told to come again."""
+
+PATIENCE_S = 60.0
+"""How long a request may take to send its body."""
+
+_OTLP_PATHS = ("/v1/traces", "/v1/logs")
+_UNDECODABLE = ("line_broken_json", "line_not_an_object", "record_of_another_shape")
+_CODES = {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 500: 13, 501: 12, 503: 14}
+"""HTTP status -> google.rpc.Code."""
+
+_LONGEST_MESSAGE = 127
+"""Bytes; a longer one would need a length of two bytes in protobuf."""
+
+_LOG = logging.getLogger("stillwatch")
 _PROTOBUF = "application/x-protobuf"
 
 
@@ -53,12 +71,16 @@ class Receiver:
     Args:
         spools: where to write, for litellm and otlp apart: a gateway that pushes both ways tells everything twice.
         token: what a request must bear. latest: gives the last instant that is believed, in microseconds.
+        patience_s: how long a request may take to send its body.
     """
 
-    def __init__(self, spools: Mapping[str, Spool], *, token: Secret, latest: Callable[[], int]) -> None:
+    def __init__(
+        self, spools: Mapping[str, Spool], *, token: Secret, latest: Callable[[], int], patience_s: float = PATIENCE_S
+    ) -> None:
         if len(token) < 16:
             raise InputError("the token is too short", got=f"{len(token)} characters", expected="16 or more")
-        self._spools, self._token, self._latest = dict(spools), token, latest
+        self._spools, self._token, self._latest, self._patience_s = dict(spools), token, latest, patience_s
+        self._n_held = 0
         self._extractors = {
             name: Extractor(found, found.fields) for name, found in importers().items() if name in spools
         }
@@ -70,26 +92,56 @@ class Receiver:
             return
         if scope["type"] != "http":
             return
+        headers = {name.lower(): value for name, value in scope["headers"]}
         try:
-            headers = {name.lower(): value for name, value in scope["headers"]}
             self._admit(scope, headers)
-            body = _unpacked(await _body(receive), headers.get(b"content-encoding", b"").decode("latin-1"))
+            body = _unpacked(await self._body(receive), headers.get(b"content-encoding", b"").decode("latin-1"))
             status, answer, kind = 200, *await asyncio.to_thread(self._take, scope["path"], body, headers)
         except Refused as error:
-            status, answer, kind = error.status, msgspec.json.encode({"error": error.says}), "application/json"
+            status, answer, kind = error.status, *_refusal(scope["path"], headers, error.status, error.says)
         except StillwatchError as error:
-            failed = 501 if isinstance(error, ExtraMissing) else 503
-            status, answer, kind = failed, msgspec.json.encode({"error": str(error)}), "application/json"
+            status = 501 if isinstance(error, ExtraMissing) else 503
+            answer, kind = _refusal(scope["path"], headers, status, str(error))
+        except asyncio.CancelledError:  # the program ends; what is left of the body is not waited for
+            status, (answer, kind) = 503, _refusal(scope["path"], headers, 503, "the receiver ends; send it again")
+        except Exception as error:  # its text may quote a prompt, which no log shall hold
+            _LOG.error("a request was not taken: %s", type(error).__name__)
+            status, (answer, kind) = 500, _refusal(scope["path"], headers, 500, "this request cannot be taken")
         head = [(b"content-type", kind.encode()), (b"content-length", str(len(answer)).encode())]
+        if status != 200:
+            head.append((b"connection", b"close"))  # what is left of its body is not waited for
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": answer})
+
+    async def _body(self, receive: Receive) -> bytes:
+        held, size = [], 0
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refused(400, "the request ended early")
+                    piece = message.get("body", b"")
+                    held.append(piece)
+                    size += len(piece)
+                    self._n_held += len(piece)
+                    if size > LARGEST_BODY_BYTES:
+                        raise Refused(413, f"more than {LARGEST_BODY_BYTES >> 20} MiB; send smaller batches")
+                    if self._n_held > HELD_BYTES:
+                        raise Refused(503, "too much is on its way; send it again later")
+                    if not message.get("more_body"):
+                        return b"".join(held)
+        except TimeoutError:
+            raise Refused(408, f"the body did not come within {self._patience_s:g} s") from None
+        finally:
+            self._n_held -= size
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         given = headers.get(b"authorization", b"")
         scheme, _, token = given.partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token.reveal()):
             raise Refused(401, "send the header Authorization: Bearer TOKEN")
-        if scope["path"] not in ("/v1/logs/litellm", "/v1/traces", "/v1/logs"):
+        if scope["path"] not in ("/v1/logs/litellm", *_OTLP_PATHS):
             raise Refused(404, "no such address; post to /v1/logs/litellm, /v1/traces or /v1/logs")
         if scope["method"] != "POST":
             raise Refused(405, "only POST is answered")
@@ -97,17 +149,20 @@ class Receiver:
     def _take(self, path: str, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[bytes, str]:
         """Rows of a body, written; what to answer, and its type."""
         tally = Tally()
-        is_protobuf = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip() == _PROTOBUF
+        is_protobuf = _is_protobuf(headers)
         name = "litellm" if path == "/v1/logs/litellm" else "otlp"
         extractor = self._extractors[name]
         if is_protobuf and name == "otlp":
             try:
-                cells = extractor.cells_of_rows(list(protobuf.explode(body, signal=path.rpartition("/")[2])))
+                cells = extractor.cells_of(called(protobuf.explode(body, signal=path.rpartition("/")[2])))
             except InputError as error:
                 raise Refused(400, str(error)) from error
         else:
             # A body over many lines is one document; a collector's or LiteLLM's is one line or one record per line.
             records = decode(_lines(body), extractor, tally.rejects, tally.notes)
+            lost = {reason: tally.rejects[reason] for reason in _UNDECODABLE if tally.rejects[reason]}
+            if name == "otlp" and (lost or not records):
+                raise Refused(400, f"the body is no OTLP export in JSON: {_listed(lost) or 'it is empty'}")
             cells = extractor.cells(records)
         tally.rejects["not_an_exchange"] += cells.n_excluded
         n_rows = self._spools[name].append(self._rows(cells, tally))
@@ -142,12 +197,31 @@ def _otlp_answer(path: str, rejects: Counter[str], is_protobuf: bool) -> tuple[b
 
     Spans of other work than model calls are no loss, and not told.
     """
-    why, n_lost = ", ".join(f"{name}: {n}" for name, n in sorted(rejects.items())), sum(rejects.values())
+    why, n_lost = _listed(rejects), sum(rejects.values())
     if not is_protobuf:
         name = "rejectedSpans" if path == "/v1/traces" else "rejectedLogRecords"
         told = {"partialSuccess": {name: str(n_lost), "errorMessage": why}} if n_lost else {}
         return msgspec.json.encode(told), "application/json"
     return protobuf.partial_success(n_lost, why) if n_lost else b"", _PROTOBUF
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {n}" for name, n in sorted(counts.items()))
+
+
+def _is_protobuf(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower() == _PROTOBUF
+
+
+def _refusal(path: str, headers: Mapping[bytes, bytes], status: int, says: str) -> tuple[bytes, str]:
+    """An error and its type; at an address of OTLP a google.rpc.Status: code is its field 1, message its field 2."""
+    if path not in _OTLP_PATHS:
+        return msgspec.json.encode({"error": says}), "application/json"
+    code = _CODES[status]
+    if not _is_protobuf(headers):
+        return msgspec.json.encode({"code": code, "message": says}), "application/json"
+    text = says.encode()[:_LONGEST_MESSAGE]
+    return bytes([0x08, code, 0x12, len(text)]) + text, _PROTOBUF
 
 
 def _lines(body: bytes) -> bytes:
@@ -156,21 +230,6 @@ def _lines(body: bytes) -> bytes:
         return msgspec.json.encode(msgspec.json.decode(body)) if b"\n" in body.strip() else body
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return body
-
-
-async def _body(receive: Receive) -> bytes:
-    held, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refused(400, "the request ended early")
-        piece = message.get("body", b"")
-        held.append(piece)
-        size += len(piece)
-        if size > LARGEST_BODY_BYTES:
-            raise Refused(413, f"more than {LARGEST_BODY_BYTES >> 20} MiB; send smaller batches")
-        if not message.get("more_body"):
-            return b"".join(held)
 
 
 def _unpacked(body: bytes, coding: str) -> bytes:

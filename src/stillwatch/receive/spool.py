@@ -61,20 +61,23 @@ class Spool:
             try:
                 self._write(text)
             except OSError as error:
+                self._end()  # whatever is left of these rows shall not run into the next
                 raise InputError("the exchange log cannot be written", got=error.strerror, do="Free space") from error
         return n_rows
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            if self._file >= 0:
-                os.close(self._file)
-                self._file = -1
+            self._end()
 
-    def _write(self, text: bytes) -> None:
-        if self._file >= 0 and self._size + len(text) > self._largest:
+    def _end(self) -> None:
+        if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _write(self, text: bytes) -> None:
+        if self._size + len(text) > self._largest:
+            self._end()
         if self._file < 0:
             self._open()
         done = os.write(self._file, text)
@@ -93,6 +96,12 @@ class Spool:
             except FileExistsError:
                 continue
             self._size = 0
+            if self._is_durable:
+                folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.fsync(folder)  # without it a crash may take the name of the file, and so its rows
+                finally:
+                    os.close(folder)
             return
         raise OSError(17, "too many files in the folder")
 

@@ -28,6 +28,11 @@ ENVOY = Importer(
         ("start_time", "response_code", "request_id"),
         ("start_time", "method", "response_code", "duration"),
     ),
+    # Envoy writes the names of dynamic metadata as the operator spells them, dots and all.
+    whole_keys=(
+        "session.id", "gen_ai.request.model", "gen_ai.model", "gen_ai.response.model", "gen_ai.usage.input_tokens",
+        "gen_ai.usage.output_tokens",
+    ),
     asides=("start_time",),
     fields={
         "account_id": at(*_ACCOUNTS, read=told),

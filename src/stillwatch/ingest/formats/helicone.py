@@ -35,7 +35,7 @@ HELICONE = Importer(
         "end_user": at("request_body.safety_identifier", "request_body.user"),
         "session_id": at("properties.Helicone-Session-Id"),
         "model": at("request_body.model", "request_model", "model"),
-        "access_path": at("request_path", "path", read=operation),
+        "access_path": at("request_path", "path", "target_url", read=operation),
         "status": at("status", read=status),
         "messages": at(
             "request_body.messages", "request_body.input", "request_body.prompt", read=conversation, kind=TURNS

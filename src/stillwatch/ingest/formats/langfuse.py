@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stillwatch.ingest.chat import answer, conversation, n_tool_calls, stop_reason, tool_names
+from stillwatch.ingest.chat import answer, conversation, n_items, n_tool_calls, stop_reason, tool_names
 from stillwatch.ingest.importer import REQUEST, Importer, at
 
 
@@ -41,7 +41,7 @@ LANGFUSE = Importer(
         "max_tokens": at("model_parameters.max_tokens", "modelParameters.max_tokens"),
         "temperature": at("model_parameters.temperature", "modelParameters.temperature"),
         "tool_names": at("input.tools", "tool_definitions", read=tool_names),
-        "tool_calls": at("output", read=n_tool_calls),
+        "tool_calls": (*at("tool_calls", "toolCalls", read=n_items), *at("output", read=n_tool_calls)),
         "stop_reason": at("metadata.finish_reason", "output", read=stop_reason),
         "ip": at("metadata.requester_ip_address", "metadata.ip"),
         "user_agent": at("metadata.user_agent"),

@@ -8,8 +8,11 @@ generative AI (`semantic-conventions-genai`, docs/gen-ai) and, before them, vers
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
+from itertools import chain, islice
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -31,8 +34,8 @@ from stillwatch.ingest.chat import (
     tool_names,
 )
 from stillwatch.ingest.formats.litellm import somebody
-from stillwatch.ingest.formats.wire import Export, Told, logs, spans
-from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, at
+from stillwatch.ingest.formats.wire import Calls, Export, Told, logs, spans
+from stillwatch.ingest.importer import ASIDE, REQUEST, Exploded, Importer, at
 
 _NO_CALLS = frozenset(
     "execute_tool invoke_agent create_agent invoke_workflow retrieval search_memory plan execute_task".split()
@@ -68,35 +71,54 @@ class Message(msgspec.Struct, gc=False):
 
 _MESSAGES = msgspec.json.Decoder(list[Message])
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
+_LOGS, _ROLE, _PARTS = attrgetter("resourceLogs"), attrgetter("role"), attrgetter("parts")
+_STOP = attrgetter("finish_reason")
+_NONE = Calls([], [], [], [], [], [])
+_NOT_NUMBERED: dict[str, Any] = {}
+_FUNCTIONS = "llm.request.functions"
 _FIRST_NUMBERED = frozenset(
     "gen_ai.prompt.0.role gen_ai.prompt.0.content gen_ai.completion.0.content gen_ai.completion.0.role "
     "llm.request.functions.0.name".split()
 )
 
 
-def explode(export: Export) -> Iterable[dict[str, Any]]:
-    """Flat rows of an export: attributes by their names, and what `_row` adds."""
-    return rows(spans(export), logs(export)) if export.resourceLogs else [_span(span) for span in spans(export)]
+def explode(exports: Sequence[Export]) -> Exploded:
+    """The spans and log records of exports, in their order: see `called`."""
+    if not any(map(_LOGS, exports)):
+        return called(told_in(spans(exports), ()))
+    return called(together([told_in(spans([export]), logs(export)) for export in exports]))
 
 
-def rows(calls: Iterable[Told], records: Iterable[Told]) -> Iterator[dict[str, Any]]:
-    """Flat rows: one for each span, one for each log record of a whole call, one for each call told turn by turn."""
-    yield from map(_span, calls)
-    told: dict[str, list[Told]] = {}
+def together(parts: Sequence[Calls]) -> Calls:
+    """What several exports tell, as one."""
+    return Calls(*(list(chain.from_iterable(columns)) for columns in zip(_NONE, *parts, strict=True)))
+
+
+def told_in(calls: Calls | None, records: Iterable[Told]) -> Calls:
+    """The spans and records of one export: each record of a whole call, and each call told turn by turn, is one more.
+
+    What is no model call stays, without attributes.
+    """
+    told: list[tuple[Any, ...]] = []
+    by_turns: dict[str, list[Told]] = {}
     for log in records:
         if log.name == _DETAILS or (log.name not in (*_TURNS, _CHOICE) and _is_call(log.attributes)):
-            yield _row(log) | {"aside": True}
+            told.append((log.place, log.ts, None, log.attributes | {"call": "yes"}, [], True))
         elif (log.name in _TURNS or log.name == _CHOICE) and log.place:
-            told.setdefault(log.place, []).append(log)
+            by_turns.setdefault(log.place, []).append(log)
         else:
-            yield {"call": "no"}
-    for turns in told.values():
+            told.append((log.place, log.ts, None, {}, [], True))
+    for turns in by_turns.values():
         events = [(one.name, one.body if isinstance(one.body, dict) else one.attributes) for one in turns]
-        yield _row(turns[0]._replace(attributes={}, events=events)) | {"aside": True}
-
-
-def _span(span: Told) -> dict[str, Any]:
-    return _row(span) if _is_call(span.attributes) else {"call": "no"}
+        told.append((turns[0].place, turns[0].ts, None, {"call": "yes"}, events, True))
+    found = together([Calls(*map(list, zip(*told, strict=True)))]) if told else _NONE
+    if calls is None:
+        return found
+    are_calls = list(map(_is_call, calls.attributes))
+    if not all(are_calls):
+        attributes = [one if is_call else {} for one, is_call in zip(calls.attributes, are_calls, strict=True)]
+        calls = calls._replace(attributes=attributes)
+    return together([calls, found]) if told else calls
 
 
 def _is_call(attributes: Mapping[str, Any]) -> bool:
@@ -107,19 +129,40 @@ def _is_call(attributes: Mapping[str, Any]) -> bool:
     return _CALLS[0] in attributes or any(name in attributes for name in _CALLS)
 
 
-def _row(told: Told) -> dict[str, Any]:
-    """The attributes, and beside them: call, ts, place, status, aside, turns, and of the answer said, calls, stop."""
-    row = told.attributes
-    turns, choices = _events(row, told.events) if told.events else ([], [])
-    numbered = _numbered(row) if not row.keys().isdisjoint(_FIRST_NUMBERED) else {}
-    row["call"], row["ts"], row["place"], row["status"], row["aside"] = "yes", told.ts, told.place, told.status, False
-    asked = row.get("gen_ai.input.messages") or numbered.get("gen_ai.prompt") or row.get("gen_ai.prompt") or turns
-    row["turns"] = _with_system(_conversation(asked), row.get("gen_ai.system_instructions"))
-    said = row.get("gen_ai.output.messages") or numbered.get("gen_ai.completion") or row.get("gen_ai.completion")
-    row["said"], row["calls"], row["stop"] = _answer(said or choices or None)
-    if "llm.request.functions" in numbered:
-        row["tools"] = numbered["llm.request.functions"]
-    return row
+def called(told: Calls) -> Exploded:
+    """The attributes of each, and beside them the columns call, ts, place, status, aside, turns, and of the answer
+    said, calls and stop."""
+    rows = told.attributes
+    by_event: list[tuple[list[Any], list[Any]]] = [((), ())] * len(rows)  # type: ignore[list-item]
+    if any(told.events):
+        pairs = zip(rows, told.events, strict=True)
+        by_event = [_events(row, events) if events and row else ([], []) for row, events in pairs]
+    there = set[str]().union(*rows)
+    numbered: list[dict[str, Any]] = [_NOT_NUMBERED] * len(rows)
+    if not there.isdisjoint(_FIRST_NUMBERED):
+        numbered = [_NOT_NUMBERED if _FIRST_NUMBERED.isdisjoint(row) else _numbered(row) for row in rows]
+        for row, lists in zip(rows, numbered, strict=True):
+            row.update({"tools": lists[_FUNCTIONS]} if _FUNCTIONS in lists else {})
+    asked = [
+        row.get("gen_ai.input.messages") or lists.get("gen_ai.prompt") or row.get("gen_ai.prompt") or turns
+        for row, lists, (turns, _) in zip(rows, numbered, by_event, strict=True)
+    ]
+    turns = _conversations(asked)
+    if "gen_ai.system_instructions" in there:
+        turns = list(map(_with_system, turns, [row.get("gen_ai.system_instructions") for row in rows]))
+    answers = [
+        row.get("gen_ai.output.messages") or lists.get("gen_ai.completion") or row.get("gen_ai.completion") or choices
+        for row, lists, (_, choices) in zip(rows, numbered, by_event, strict=True)
+    ]
+    said, calls, stops = _answers(answers)
+    return Exploded(
+        rows,
+        {
+            "call": ["yes" if row else "no" for row in rows], "ts": told.times, "place": told.places,
+            "status": told.states, "aside": told.are_aside, "turns": turns, "said": said, "calls": calls,
+            "stop": stops,
+        },
+    )  # fmt: skip
 
 
 def _events(row: dict[str, Any], events: Iterable[tuple[str, dict[str, Any]]]) -> tuple[list[Any], list[Any]]:
@@ -136,6 +179,24 @@ def _events(row: dict[str, Any], events: Iterable[tuple[str, dict[str, Any]]]) -
     return turns, choices
 
 
+def _conversations(asked: Sequence[Any]) -> list[Any]:
+    """Turns of each; where all have the usual shape, messages of parts as JSON, they are read at once."""
+    decoded = _decoded(asked)
+    if decoded is None:
+        return list(map(_conversation, asked))
+    messages = list(chain.from_iterable(decoded))
+    turns = map(Turn, map(_ROLE, messages), _texts(messages))
+    return [list(islice(turns, len(one))) for one in decoded]
+
+
+def _decoded(texts: Sequence[Any]) -> list[list[Message]] | None:
+    """The messages in each text; None where one holds something else."""
+    if set(map(type, texts)) == {str}:
+        with suppress(*_REFUSED):
+            return list(map(_MESSAGES.decode, texts))
+    return None
+
+
 def _conversation(asked: Any) -> Any:
     """Turns; the usual shape, messages of parts as JSON, without the detour over plain objects."""
     if type(asked) is str and asked.startswith("["):
@@ -143,23 +204,48 @@ def _conversation(asked: Any) -> Any:
             messages = _MESSAGES.decode(asked)
         except _REFUSED:
             return conversation(asked)
-        return [Turn(one.role, _text(one)) for one in messages]
-    return conversation(asked)
+        return list(map(Turn, map(_ROLE, messages), map(_text, messages)))
+    return conversation(asked or [])
+
+
+def _answers(said: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Of each answer its text, how many tools it calls, and why it ended."""
+    decoded = _decoded(said)
+    if decoded is None or not all(decoded):
+        texts, calls, stops = zip(*map(_answer, said), strict=True) if said else ((), (), ())
+        return list(texts), list(calls), list(stops)
+    firsts = [one[0] for one in decoded]
+    return _texts(firsts), list(map(_n_calls, firsts)), list(map(_STOP, firsts))
 
 
 def _answer(said: Any) -> tuple[str | None, int | None, Any]:
-    """The text of an answer, how many tools it calls, and why it ended."""
     if type(said) is str and said.startswith("["):
         try:
             messages = _MESSAGES.decode(said)
         except _REFUSED:
             messages = []
         if messages:
-            first = messages[0]
-            n_calls = len([1 for part in first.parts or () if part.type in ("tool_call", "tool_use")])
-            return _text(first), n_calls + len(first.tool_calls or ()), first.finish_reason
+            return _text(messages[0]), _n_calls(messages[0]), messages[0].finish_reason
     said = parsed(said)
-    return answer(said) if said else None, n_tool_calls(said), stop_reason(said) if said else None
+    return (answer(said), n_tool_calls(said), stop_reason(said)) if said else (None, None, None)
+
+
+def _n_calls(message: Message) -> int:
+    n_calls = len(message.tool_calls or ())
+    for part in message.parts or ():
+        if part.type in ("tool_call", "tool_use"):
+            n_calls += 1
+    return n_calls
+
+
+def _texts(messages: Sequence[Message]) -> list[str | None]:
+    """The text of each message; most have one part, which is text."""
+    parts = list(map(_PARTS, messages))
+    if None not in parts and set(map(len, parts)) == {1}:
+        contents = [part[0].content for part in parts]
+        if set(map(type, contents)) == {str} and all(contents):
+            return contents
+    return list(map(_text, messages))
 
 
 def _text(message: Message) -> str | None:
@@ -227,7 +313,7 @@ OTLP = Importer(
             read=somebody,
         ),
         "ts": at("ts"),
-        "exchange_id": at("litellm.call_id", "gen_ai.response.id", "place"),
+        "exchange_id": at("litellm.call_id", "gen_ai.response.id", "gen_ai.request.id", "place"),
         "api_key_id": at("metadata.user_api_key_hash"),
         "end_user": at("enduser.id", "enduser.pseudo.id", "llm.user", "metadata.user_api_key_end_user_id"),
         "session_id": at("gen_ai.conversation.id", "session.id"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from stillwatch.errors import InputError
 from stillwatch.extras import require
-from stillwatch.ingest.formats.otlp import rows
-from stillwatch.ingest.formats.wire import Told, event_name
+from stillwatch.ingest.formats.otlp import told_in
+from stillwatch.ingest.formats.wire import Calls, Told, event_name
 
 _TRACES = "opentelemetry.proto.collector.trace.v1.trace_service_pb2"
 _LOGS = "opentelemetry.proto.collector.logs.v1.logs_service_pb2"
@@ -28,16 +28,16 @@ def exports(data: bytes) -> list[bytes]:
     return found if found and at == len(data) else [data]
 
 
-def explode(data: bytes, *, signal: str | None = None) -> Iterator[dict[str, Any]]:
-    """Flat rows of one export, as `otlp.explode` makes them; `signal` is traces or logs where the caller knows.
+def explode(data: bytes, *, signal: str | None = None) -> Calls:
+    """What may be model calls in one export; `signal` is traces or logs where the caller knows.
 
     Raises InputError where the bytes are no export, ExtraMissing where the extra `otlp` is not installed.
     """
     if signal != "logs":
-        spans = _spans(data)
-        if signal == "traces" or any(span.place != ":" for span in spans):
-            return rows(spans, ())
-    return rows((), _log_records(data))
+        calls = _spans(data)
+        if signal == "traces" or any(place != ":" for place in calls.places):
+            return told_in(calls, ())
+    return told_in(None, _log_records(data))
 
 
 def partial_success(n_rejected: int, why: str) -> bytes:
@@ -47,17 +47,17 @@ def partial_success(n_rejected: int, why: str) -> bytes:
     return bytes(answer.SerializeToString())
 
 
-def _spans(data: bytes) -> Sequence[Told]:
+def _spans(data: bytes) -> Calls:
     export = _parsed(require(_TRACES, "otlp").ExportTraceServiceRequest(), data)
-    spans = (span for one in export.resource_spans for scope in one.scope_spans for span in scope.spans)
-    return [
-        Told(
-            f"{span.trace_id.hex()}:{span.span_id.hex()}", span.start_time_unix_nano or None, "",
-            "error" if span.status.code == 2 else "200", _pairs(span.attributes),
-            [(event.name, _pairs(event.attributes)) for event in span.events], None,
-        )
-        for span in spans
-    ]  # fmt: skip
+    spans = [span for one in export.resource_spans for scope in one.scope_spans for span in scope.spans]
+    return Calls(
+        [f"{span.trace_id.hex()}:{span.span_id.hex()}" for span in spans],
+        [span.start_time_unix_nano or None for span in spans],
+        ["error" if span.status.code == 2 else "200" for span in spans],
+        [_pairs(span.attributes) for span in spans],
+        [[(event.name, _pairs(event.attributes)) for event in span.events] for span in spans],
+        [False] * len(spans),
+    )
 
 
 def _log_records(data: bytes) -> Sequence[Told]:
@@ -70,7 +70,7 @@ def _log(log: Any) -> Told:
     attributes = _pairs(log.attributes)
     place = f"{log.trace_id.hex()}:{log.span_id.hex()}" if log.trace_id and log.span_id else ""
     ts = log.time_unix_nano or log.observed_time_unix_nano or None
-    return Told(place, ts, log.event_name or event_name(attributes), None, attributes, [], _value(log.body))
+    return Told(place, ts, log.event_name or event_name(attributes), attributes, _value(log.body))
 
 
 def _parsed(export: Any, data: bytes) -> Any:

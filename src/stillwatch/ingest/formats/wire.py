@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
 _OK, _FAILED = "200", "error"
+_FAILURES = (2, "STATUS_CODE_ERROR")
+_RESOURCES, _SCOPES, _SPANS = attrgetter("resourceSpans"), attrgetter("scopeSpans"), attrgetter("spans")
+_ATTRIBUTES, _EVENTS, _START = attrgetter("attributes"), attrgetter("events"), attrgetter("startTimeUnixNano")
+_KEY, _VALUE = attrgetter("key"), attrgetter("value")
+_STRING = attrgetter("stringValue")
 _DEEPEST = 16
 
 
@@ -108,42 +115,59 @@ class Export(msgspec.Struct, gc=False):
     resourceLogs: list[ResourceLogs] = []  # noqa: N815
 
 
+class Calls(NamedTuple):
+    """Columns of what may be model calls, whatever they were encoded in: lists of one length.
+
+    `attributes` are dicts of the call's own, `events` the names and attributes of the events on it; `are_aside` says
+    which tell of a call that a span stands for.
+    """
+
+    places: list[str]
+    times: list[int | None]
+    states: list[str | None]
+    attributes: list[dict[str, Any]]
+    events: list[list[tuple[str, dict[str, Any]]]]
+    are_aside: list[bool]
+
+
 class Told(NamedTuple):
-    """A span or a log record, whatever it was encoded in."""
+    """A log record, whatever it was encoded in."""
 
     place: str
     ts: int | None
     name: str
-    status: str | None
     attributes: dict[str, Any]
-    events: list[tuple[str, dict[str, Any]]]
     body: Any
 
 
-def spans(export: Export) -> list[Told]:
-    """The spans of an export."""
-    return [_span(span) for resource in export.resourceSpans for scope in resource.scopeSpans for span in scope.spans]
+def spans(exports: Iterable[Export]) -> Calls:
+    """The spans of exports. Cost: about 4 us for a span of twenty attributes."""
+    scopes = chain.from_iterable(map(_SCOPES, chain.from_iterable(map(_RESOURCES, exports))))
+    found = list(chain.from_iterable(map(_SPANS, scopes)))
+    lists = list(map(_EVENTS, found))
+    events = [[(event.name, _pairs([event])[0]) for event in one] for one in lists] if any(lists) else lists
+    return Calls(
+        [f"{span.traceId}:{span.spanId}".lower() for span in found],
+        list(map(_nanoseconds, map(_START, found))),
+        [_OK if (status := span.status) is None or status.code not in _FAILURES else _FAILED for span in found],
+        _pairs(found),
+        events,
+        [False] * len(found),
+    )  # fmt: skip
 
 
-def logs(export: Export) -> Iterator[Told]:
+def logs(export: Export) -> list[Told]:
     """The log records of an export."""
-    return (_log(log) for resource in export.resourceLogs for scope in resource.scopeLogs for log in scope.logRecords)
-
-
-def _span(span: Span) -> Told:
-    attributes = _pairs(span.attributes)
-    events = [(event.name, _pairs(event.attributes)) for event in span.events] if span.events else []
-    failed = span.status is not None and span.status.code in (2, "STATUS_CODE_ERROR")
-    place = f"{span.traceId}:{span.spanId}".lower()
-    return Told(place, _nanoseconds(span.startTimeUnixNano), "", _FAILED if failed else _OK, attributes, events, None)
+    records = (log for resource in export.resourceLogs for scope in resource.scopeLogs for log in scope.logRecords)
+    return [_log(log) for log in records]
 
 
 def _log(log: LogRecord) -> Told:
-    attributes = _pairs(log.attributes)
+    (attributes,) = _pairs([log])
     name = log.eventName or event_name(attributes)
     ts = _nanoseconds(log.timeUnixNano) or _nanoseconds(log.observedTimeUnixNano)
     place = f"{log.traceId}:{log.spanId}".lower() if log.traceId and log.spanId else ""
-    return Told(place, ts, name, None, attributes, [], _value(log.body))
+    return Told(place, ts, name, attributes, _value(log.body))
 
 
 def event_name(attributes: Mapping[str, Any]) -> str:
@@ -159,27 +183,29 @@ def _nanoseconds(value: int | str | None) -> int | None:
         return None
 
 
-def _pairs(pairs: Sequence[KeyValue]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        value = pair.value
-        # Nearly all are texts and whole numbers: these are not worth a call each.
-        if value is not None and (text := value.stringValue) is not None:
-            found[pair.key] = text
-        elif value is not None and type(number := value.intValue) is int:
-            found[pair.key] = number
-        else:
-            found[pair.key] = _value(value)
-    return found
+def _pairs(holders: Sequence[Span | LogRecord | Event]) -> list[dict[str, Any]]:
+    """The attributes of each; of several under one key the last counts. All are read at once, which is cheaper."""
+    lists = list(map(_ATTRIBUTES, holders))
+    pairs = list(chain.from_iterable(lists))
+    values = list(map(_VALUE, pairs))
+    try:
+        told = [_value(one) if text is None else text for text, one in zip(map(_STRING, values), values, strict=True)]
+    except AttributeError:  # a value that is null
+        told = list(map(_value, values))
+    items = zip(map(_KEY, pairs), told, strict=True)
+    return [dict(islice(items, len(one))) for one in lists]
 
 
 def _value(value: AnyValue | None, depth: int = 0) -> Any:
     if value is None or depth > _DEEPEST:
         return None
-    if value.stringValue is not None:
-        return value.stringValue
-    if value.intValue is not None:
-        return _nanoseconds(value.intValue) or 0
+    if (text := value.stringValue) is not None:
+        return text
+    if (number := value.intValue) is not None:
+        try:
+            return int(number)
+        except ValueError:
+            return 0
     if value.boolValue is not None:
         return value.boolValue
     if value.arrayValue is not None:
