@@ -92,25 +92,12 @@ def _shown(policy: Policy, account: str, org: str | None, level: str, verdict: s
             raise SettingsError(f"{option} is unknown", got=repr(got), expected=", ".join(known) or None, do=do or None)
     rule = policy.verdicts.get(verdict or "")
     holds = rule is not None and (rule.lifted_by is None or LEVELS.index(level) < LEVELS.index(rule.lifted_by))
-    found = {
-        action: policy.reasoning.show(
-            account_id=account, org_id=org, level=level, action=action, verdict=verdict if holds else None
-        )
-        for action in PASSING
-    }
-    shown = {action: {"show": how, "rule": by} for action, (how, by) in found.items()}
-    return {"account_id": account, "org_id": org, "level": level, "verdict": verdict, "reasoning": shown}
-
-
-def _reasoning(policy: Policy) -> list[str]:
-    said = policy.reasoning
-    by_decision = [
-        f"{kind} {name}: {how}" for kind, ways in (("action", said.actions), ("verdict", said.verdicts))
-        for name, how in ways.items()
-    ]  # fmt: skip
-    by_name = [f"{one.account_id or f'organisation {one.org_id}'}: {one.show}" for one in said.accounts]
-    opened = [f"opened by the prompt: {', '.join(said.opened_by_prompt)}"] if said.opened_by_prompt else []
-    return [*by_decision, *by_name, *opened]
+    who: dict[str, Any] = {"account_id": account, "org_id": org, "level": level}
+    shown = {}
+    for action in PASSING:
+        how, by = policy.reasoning.show(**who, action=action, verdict=verdict if holds else None)
+        shown[action] = {"show": how, "rule": by}
+    return {**who, "verdict": verdict, "reasoning": shown}
 
 
 def compile_(
@@ -329,7 +316,7 @@ def _described(policy: Policy) -> dict[str, Any]:
         "licensed": [
             f"{one.org_id or one.account_id}, until {one.until or 'further notice'}" for one in policy.licensed
         ],
-        "reasoning": _reasoning(policy),
+        "reasoning": policy.reasoning.lines(),
     }
 
 

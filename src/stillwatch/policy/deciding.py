@@ -200,6 +200,8 @@ def _shows(
     request: Request, policy: Policy, level: Level, action: str, standing: Standing | None, hits: list[_Hit]
 ) -> Shows | None:
     """What is done with the reply's reasoning. A verdict counts where its rule does: not for the licensed or lifted."""
+    if policy.reasoning.says_nothing:
+        return None
     reasoning, verdict = policy.reasoning, standing.lineage.verdict if standing is not None else None
     if not any(hit.rule == f"verdict:{verdict}" for hit in hits):
         verdict = None

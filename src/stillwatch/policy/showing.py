@@ -69,6 +69,8 @@ class Reasoning:
     """Patterns of models whose replies begin inside their reasoning."""
     _opens: Pattern[str] = field(init=False, repr=False, compare=False)
     _named: Mapping[str, Filter] = field(init=False, repr=False, compare=False)
+    says_nothing: bool = field(init=False, repr=False, compare=False)
+    """Whether every reply leaves as it came."""
 
     def __post_init__(self) -> None:
         patterns = "|".join(translate(pattern) for pattern in self.opened_by_prompt) or r"(?!)"
@@ -76,10 +78,23 @@ class Reasoning:
         named |= {f"a:{one.account_id}": one.show for one in self.accounts if one.account_id is not None}
         object.__setattr__(self, "_opens", compile(patterns))
         object.__setattr__(self, "_named", named)
+        ways = {*self.levels.values(), *self.actions.values(), *self.verdicts.values(), *named.values()}
+        object.__setattr__(self, "says_nothing", ways <= {"keep"})
 
     def opens(self, model: str | None) -> bool:
         """Whether replies of a model begin inside their reasoning."""
         return self._opens.match(model or "") is not None
+
+    def lines(self) -> list[str]:
+        """What it says beside the levels, in words, a line each."""
+        ways = [
+            *(("action", *one) for one in self.actions.items()),
+            *(("verdict", *one) for one in self.verdicts.items()),
+        ]
+        said = [f"{kind} {name}: {how}" for kind, name, how in ways]
+        said += [f"{one.account_id or f'organisation {one.org_id}'}: {one.show}" for one in self.accounts]
+        opened = ", ".join(self.opened_by_prompt)
+        return [*said, f"opened by the prompt: {opened}"] if opened else said
 
     def show(
         self, *, account_id: str, org_id: str | None, level: str, action: str, verdict: str | None
