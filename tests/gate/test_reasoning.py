@@ -208,6 +208,18 @@ def test_hostile_streams(how: Filter) -> None:
     assert one.feed(events(chunk(content="x"))) == events(chunk(content="x"))
 
 
+def test_a_limit_set_by_the_client_shows_no_reasoning() -> None:
+    """A block that a limit or a failure cut off is reasoning, though its beginning reads like talk of a tag."""
+    text = "<think> so we have secret"
+    assert joined(through(events(chunk(content=text), chunk(0, "length")), []))["content"] == ""
+    assert joined(through(events(chunk(content=text)), []))["content"] == ""
+    assert joined(through(events(chunk(content=text), chunk(0, "stop")), []))["content"] == text
+    for finish, left in (("length", ""), ("stop", text)):
+        whole: dict[str, Any] = {"choices": [{"message": {"content": text}, "finish_reason": finish}]}
+        replies().whole(whole)
+        assert whole["choices"][0]["message"]["content"] == left
+
+
 def test_an_event_that_is_too_large() -> None:
     """It is left out, or passes, as the policy says, and what follows it is read again."""
     stream = events(chunk(content="a")) + b"data: " + b"x" * 3000 + b"\n\n" + events(chunk(content="b"))

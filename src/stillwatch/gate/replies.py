@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from stillwatch.policy.showing import Shows
-from stillwatch.reasoning.filters import TAGS, filtered
+from stillwatch.reasoning.filters import OPEN, TAGS, filtered
 from stillwatch.reasoning.streamed import Held, Streamed, shown
 
 FIELDS = ("reasoning_content", "reasoning")
@@ -55,6 +55,11 @@ def _list(node: Any, key: str) -> list[Any]:
 def _kind(node: Any) -> str:
     kind = _get(node, "type")
     return str(getattr(kind, "value", kind) or "")
+
+
+def _was_cut(choice: Any) -> bool:
+    """Whether a limit ended a reply, which a client may set so that a block is never closed."""
+    return bool(_get(choice, "finish_reason") == "length")
 
 
 class Replies:
@@ -99,8 +104,9 @@ class Replies:
     def whole(self, answer: Any) -> None:
         """Filter a whole answer where it stands."""
         for choice in _list(answer, "choices"):
-            self._message(_get(choice, "message"))
-            self._text(choice, "text", opens=self._opens)
+            was_cut = _was_cut(choice)
+            self._message(_get(choice, "message"), was_cut=was_cut)
+            self._text(choice, "text", opens=self._opens, was_cut=was_cut)
             self._drop(choice, *SPELLING)
         self._blocks(_list(answer, "content"))
         self._blocks(_list(answer, "output"))
@@ -109,7 +115,7 @@ class Replies:
             if inner is not None and not isinstance(inner, str):
                 self.whole(inner)
 
-    def _message(self, message: Any) -> None:
+    def _message(self, message: Any, *, was_cut: bool) -> None:
         if message is None or isinstance(message, str):
             return
         has_own = False
@@ -119,14 +125,16 @@ class Replies:
                 has_own = True
                 self._told(message, name, text, shown(text, self._how))
         self._drop(message, *DOUBLES)
-        self._text(message, "content", opens=self._opens and not has_own)
+        self._text(message, "content", opens=self._opens and not has_own, was_cut=was_cut)
         self._blocks(_list(message, "content"))
 
-    def _text(self, node: Any, key: str, *, opens: bool) -> None:
+    def _text(self, node: Any, key: str, *, opens: bool, was_cut: bool = False) -> None:
         text = _get(node, key)
         if isinstance(text, str) and text:
-            one = Streamed(self._how, opens=True)
-            self._told(node, key, text, one.feed(text) + one.end() if opens else filtered(text, self._how))
+            one = Streamed(self._how, opens=opens)
+            in_pieces = opens or (was_cut and OPEN.match(text))
+            after = one.feed(text) + one.end(was_cut=was_cut) if in_pieces else filtered(text, self._how)
+            self._told(node, key, text, after)
 
     def _blocks(self, blocks: list[Any]) -> None:
         for block in blocks:
@@ -161,7 +169,7 @@ class Replies:
         for (index, name), held in self._held.items():
             out += self._extra(self._last, index, name, held.end())
         for index, text in self._texts.items():
-            out += self._extra(self._last, index, "content", text.end())
+            out += self._extra(self._last, index, "content", text.end(was_cut=True))
         self._held.clear()
         self._texts.clear()
         return out
@@ -188,13 +196,13 @@ class Replies:
                 out += self._extra(event, index, name, held.end() if held is not None else "")
         if isinstance(said, str) and said:
             self._told(delta, key, said, self._stream(index, opens=index not in self._parsed).feed(said))
-        if finish and (rest := self._rest(index)):
+        if finish and (rest := self._rest(index, was_cut=_was_cut(choice))):
             self._put(delta, key, (_get(delta, key) or "") + rest)
         return out
 
-    def _rest(self, index: Hashable) -> str:
+    def _rest(self, index: Hashable, *, was_cut: bool = False) -> str:
         text = self._texts.pop(index, None)
-        rest = text.end() if text is not None else ""
+        rest = text.end(was_cut=was_cut) if text is not None else ""
         self.n_out += len(rest)
         return rest
 

@@ -92,7 +92,7 @@ class Streamed:
         self._where: Where = "start"
         self._text = ""
         """What is not decided yet."""
-        self._is_first = True
+        self._is_first, self._was_cut = True, False
         self._opening, self._tag, self._head = "", "", ""
         self._held, self._is_begun = Held(how, most), False
         self._is_behind, self._on_line = True, True
@@ -109,8 +109,13 @@ class Streamed:
             out.append(self._go(is_last=False))
         return "".join(out)
 
-    def end(self) -> str:
-        """The reply is over: what still waited."""
+    def end(self, *, was_cut: bool = False) -> str:
+        """The reply is over: what still waited.
+
+        Args:
+            was_cut: a limit or a failure ended it, so that a block that nothing closed is reasoning whatever it says.
+        """
+        self._was_cut = was_cut
         out = [self._go(is_last=True)]
         while self._where == "inside":
             out.append(self._cut_off())
@@ -171,7 +176,7 @@ class Streamed:
     def _cut_off(self) -> str:
         """A block that nothing closed: reasoning to the end, unless its tag is plainly spoken of."""
         self._where = "answer"
-        if not self._opening or self._held.is_over or not MENTION.match(self._head):
+        if not self._opening or self._was_cut or self._held.is_over or not MENTION.match(self._head):
             return self._over("")
         text = self._held.take()
         if self._is_first:
