@@ -359,7 +359,7 @@ def test_an_answer_that_breaks_off_shows_nothing_that_waited(tmp_path: Path) -> 
 @pytest.mark.services
 def test_a_real_server_streams_what_is_shown(tmp_path: Path) -> None:
     """Through uvicorn on loopback: a JSON answer and a stream, whose answer arrives before the server has ended it."""
-    uvicorn: Any = needs_module("serve", "uvicorn")
+    uvicorn: Any = needs_module("receive", "uvicorn")
     freed = threading.Event()
 
     async def server(scope: Any, receive: Any, send: Any) -> None:
