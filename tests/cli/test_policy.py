@@ -42,6 +42,35 @@ def test_check_says_what_each_level_may_do(place: Path, capsys: pytest.CaptureFi
     assert said["on_failure"] == "deny"
 
 
+def test_check_says_what_an_account_is_shown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of reasoning: by level, by what the gate decides, by verdict, or by name; a word nobody knows is refused."""
+    words = """
+[reasoning]
+levels = { none = "merge" }
+actions = { slow = "summarise" }
+verdicts = { shared_access = "withhold" }
+[[reasoning.accounts]]
+org_id = "lab"
+show = "keep"
+"""
+    (place / "gate.toml").write_text(EXAMPLE + words, "utf-8")
+    ran = ran_here(capsys, "policy", "check", "gate.toml", "--account", "ann")
+    assert "  reasoning     merge" in ran.out and "  organisation lab: keep" in ran.out
+    assert "account ann\n  allow         merge, by level:none\n" in ran.out
+    assert "  slow          summarise, by action:slow\n" in ran.out
+
+    def shown(*more: str) -> set[str]:
+        ran = ran_here(capsys, "policy", "check", "gate.toml", "--json", "--account", "ann", *more)
+        return {one["show"] for one in json.loads(ran.out)["account"]["reasoning"].values()}
+
+    assert shown("--verdict", "shared_access") == {"withhold"}
+    assert shown("--verdict", "shared_access", "--level", "organisation") == {"merge", "summarise"}
+    assert shown("--verdict", "shared_access", "--org", "lab") == {"keep"}
+    for wrong in (("--level", "king"), ("--verdict", "lead")):
+        ran = ran_here(capsys, "policy", "check", "gate.toml", "--account", "ann", *wrong)
+        assert ran.code == 2 and wrong[0] in ran.err and ran.err.count("\n") == 1
+
+
 def test_check_refuses_in_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 2, with the file, the key and the nearest word."""
     (place / "gate.toml").write_text(PLAIN.replace("on_failure", "on_failre"), "utf-8")

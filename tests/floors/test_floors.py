@@ -11,7 +11,9 @@ import pytest
 from tests.floors.source import MODULES, PACKAGE, ROOT, Module, complain
 
 FLOORS = {
-    **dict.fromkeys("records errors settings keys journal redact allowlist extras kinship lineages".split(), 0),
+    **dict.fromkeys(
+        "records errors settings keys journal redact allowlist extras kinship lineages reasoning".split(), 0
+    ),
     "kernels": 1,
     **dict.fromkeys("ingest engine suspects".split(), 2),
     **dict.fromkeys("detect watermark receive".split(), 3),

@@ -14,8 +14,10 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "policy.md").read_text("u
 
 def test_the_example_of_the_page_is_a_policy() -> None:
     """What the page shows can be copied."""
-    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    example, reasoning = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     assert parse_policy(example.encode()).mode == "shadow"
+    with_marks = example.replace("[levels.none]", 'mark_epoch = "1"\n[levels.none]', 1)
+    assert parse_policy((with_marks + reasoning).encode()).reasoning.levels["phone"] == "summarise"
 
 
 def test_the_levels_are_those_of_the_code() -> None:
@@ -32,5 +34,4 @@ def test_options_are_those_of_the_verbs() -> None:
     for name, verb in verbs.items():
         options = [one.opts[0] for one in verb.params if one.param_type_name == "option" and one.opts[0] != "--help"]
         table = PAGE.partition(f"<!-- options: policy {name} -->\n")[2].split("\n\n")[0]
-        if name != "check":
-            assert re.findall(r"^\| `(--[\w-]+)` \|", table, re.M) == options
+        assert re.findall(r"^\| `(--[\w-]+)` \|", table, re.M) == options

@@ -31,9 +31,9 @@ sys.meta_path.insert(0, Absent())
 
 
 def test_all_but_the_embedders_load_without_torch(tmp_path: Path) -> None:
-    """Keys, detector, marker, tickets and filters need no optional package; what needs torch says so at its top."""
+    """Keys, detector, marker and tickets need no optional package; what needs torch says so at its top."""
     plain = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in {*EMBEDDERS, "__init__"})
-    assert {"huggingface", "vllm"} <= EMBEDDERS and {"detector", "keys", "filters", "tickets"} <= set(plain)
+    assert {"huggingface", "vllm"} <= EMBEDDERS and {"detector", "keys", "tickets"} <= set(plain)
     imports = "\n".join(f"import stillwatch.watermark.{name}" for name in plain)
     done = without(imports, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -31,37 +31,73 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 N_ROWS = 12
 
 
-def check(file: File, json_: AsJson = False) -> None:
+def check(
+    file: File,
+    account: Annotated[str | None, typer.Option(help="Also say what reasoning this account is shown.")] = None,
+    org: Annotated[str | None, typer.Option(help="Organisation of the account.")] = None,
+    level: Annotated[str, typer.Option(help="Identity level of the account.")] = "none",
+    verdict: Annotated[str | None, typer.Option(help="Verdict of the snapshot on the account.")] = None,
+    json_: AsJson = False,
+) -> None:
     """Check a policy, and show what each identity level may do.
 
     \b
     Examples:
       stillwatch policy check gate.toml
+      stillwatch policy check gate.toml --account ann --level email --verdict campaign
       stillwatch policy check gate.toml --json
     """
     from stillwatch.policy.reading import load_policy
 
     policy = load_policy(file)
     said = _described(policy)
+    if account is not None:
+        said["account"] = _shown(policy, account, org, level, verdict)
     if json_:
         typer.echo(json.dumps(said, indent=2, sort_keys=True))
         return
     typer.echo(f"{plain_text(file)} is a policy: version {policy.version}, {policy.mode} mode.")
     typer.echo(f"On failure: {policy.on_failure}. SHA-256 {policy.sha256[:16]}.")
-    for name, level in said["levels"].items():
-        most = f", at most {level['max_output_tokens']:,} tokens of output" if level["max_output_tokens"] else ""
+    for name, opened in said["levels"].items():
+        most = f", at most {opened['max_output_tokens']:,} tokens of output" if opened["max_output_tokens"] else ""
         typer.echo(f"\n{name}")
-        typer.echo(f"  models        {plain_text(', '.join(level['models']) or 'none')}{most}")
-        typer.echo(f"  capabilities  {plain_text(', '.join(level['capabilities']) or 'none')}")
-        typer.echo(f"  features      {', '.join(level['features']) or 'none'}")
-        for budget in level["budgets"]:
+        typer.echo(f"  models        {plain_text(', '.join(opened['models']) or 'none')}{most}")
+        typer.echo(f"  capabilities  {plain_text(', '.join(opened['capabilities']) or 'none')}")
+        typer.echo(f"  features      {', '.join(opened['features']) or 'none'}")
+        typer.echo(f"  reasoning     {opened['reasoning']}")
+        for budget in opened["budgets"]:
             typer.echo(f"  budget        {budget}")
-        if not level["budgets"]:
+        if not opened["budgets"]:
             typer.echo("  budget        none of its own")
-    for title in ("shared budgets", "verdicts", "networks", "licensed"):
+    for title in ("shared budgets", "verdicts", "networks", "licensed", "reasoning"):
         typer.echo(f"\n{title}")
         for line in said[title.replace(" ", "_")] or ["none"]:
             typer.echo(f"  {plain_text(line)}")
+    if account is not None:
+        typer.echo(f"\naccount {plain_text(account)}")
+        for action, shown in said["account"]["reasoning"].items():
+            typer.echo(
+                f"  {action:<14}{shown['show']}" + (f", by {plain_text(shown['rule'])}" if shown["rule"] else "")
+            )
+
+
+def _shown(policy: Policy, account: str, org: str | None, level: str, verdict: str | None) -> dict[str, Any]:
+    """What an account is shown of reasoning, by what the gate decides on its call."""
+    from stillwatch.policy.model import LEVELS
+    from stillwatch.policy.showing import PASSING
+
+    for option, got, known in (("--level", level, LEVELS), ("--verdict", verdict, tuple(policy.verdicts))):
+        if got is not None and got not in known:
+            do = "" if known else "The policy has no rule for any verdict."
+            raise SettingsError(f"{option} is unknown", got=repr(got), expected=", ".join(known) or None, do=do or None)
+    rule = policy.verdicts.get(verdict or "")
+    holds = rule is not None and (rule.lifted_by is None or LEVELS.index(level) < LEVELS.index(rule.lifted_by))
+    who: dict[str, Any] = {"account_id": account, "org_id": org, "level": level}
+    shown = {}
+    for action in PASSING:
+        how, by = policy.reasoning.show(**who, action=action, verdict=verdict if holds else None)
+        shown[action] = {"show": how, "rule": by}
+    return {**who, "verdict": verdict, "reasoning": shown}
 
 
 def compile_(
@@ -258,6 +294,7 @@ def _described(policy: Policy) -> dict[str, Any]:
             "features": sorted(level.features),
             "max_output_tokens": level.max_output_tokens,
             "budgets": [_budget(one) for one in level.budgets],
+            "reasoning": policy.reasoning.levels.get(level.name, "keep"),
         }
         for level in policy.levels.values()
     }
@@ -279,6 +316,7 @@ def _described(policy: Policy) -> dict[str, Any]:
         "licensed": [
             f"{one.org_id or one.account_id}, until {one.until or 'further notice'}" for one in policy.licensed
         ],
+        "reasoning": policy.reasoning.lines(),
     }
 
 

@@ -10,8 +10,9 @@ policy could be read there is nothing that says so, and the call is refused.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import count
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from stillwatch.policy.deciding import decide
 from stillwatch.policy.geo import Countries
 from stillwatch.policy.model import SWITCHABLE, Policy
 from stillwatch.policy.ruling import COARSE, REFUSING, Request, Ruling
+from stillwatch.policy.showing import Shows
 from stillwatch.policy.snapshot import Snapshot
 
 WAITS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10_800, 43_200, 86_400)
@@ -78,6 +80,8 @@ class Admission:
     features_off: frozenset[str] = frozenset()
     max_output_tokens: int | None = None
     mark: str | None = None
+    shows: Shows | None = None
+    """What is done with the reply's reasoning, by a face that sees replies; None where all of it is shown."""
 
 
 class Gate:
@@ -150,6 +154,16 @@ class Gate:
         except BudgetsError:
             return False
 
+    def showed(
+        self, admission_id: str, account_id: str, shows: Shows, seen: Mapping[str, object], now: datetime
+    ) -> None:
+        """Write down what was done with the reasoning of a reply: counts and failures, no text."""
+        body = {
+            "decision_id": admission_id, "account_id": account_id.encode("utf-8", "replace").decode(),
+            "reasoning": shows.how, "rule": shows.rule, "shadow": shows.shadow, **seen,
+        }  # fmt: skip
+        self._ledger.offer("reasoning", body, now)
+
     def _draft(self, request: Request) -> _Draft:
         draft = _Draft(self._name(f"decision\0{self._origin}\0{next(self._count)}"))
         try:
@@ -214,7 +228,7 @@ def _answer(request: Request, draft: _Draft) -> Admission:
         passes=passes, action=action, reason="ok" if passes and action == "slow" else reason,
         decision_id=draft.decision_id, retry_after_s=None if passes else _rounded(wait), step_up=ruling.step_up,
         features_off=ruling.features_off, max_output_tokens=ruling.max_output_tokens,
-        mark=draft.ticket if passes else None,
+        mark=draft.ticket if passes else None, shows=ruling.shows if passes else None,
     )  # fmt: skip
 
 
@@ -229,11 +243,22 @@ def _failed(request: Request, draft: _Draft) -> Admission:
     if mode == "allow":
         off = ruling.features_off if ruling is not None else frozenset[str]()
         most = ruling.max_output_tokens if ruling is not None else None
-        return Admission(True, "allow", "ok", draft.decision_id, features_off=off, max_output_tokens=most)
+        shows = ruling.shows if ruling is not None else None
+        return Admission(True, "allow", "ok", draft.decision_id, features_off=off, max_output_tokens=most, shows=shows)
     off, least = request.features & frozenset(SWITCHABLE), policy.levels["none"].max_output_tokens
     return Admission(
-        True, "allow_limited", COARSE["allow_limited"], draft.decision_id, features_off=off, max_output_tokens=least
-    )
+        True, "allow_limited", COARSE["allow_limited"], draft.decision_id, features_off=off, max_output_tokens=least,
+        shows=_least_shown(request, policy, ruling),
+    )  # fmt: skip
+
+
+def _least_shown(request: Request, policy: Policy, ruling: Ruling | None) -> Shows | None:
+    """What the lowest level is shown where the ruling is not known."""
+    if ruling is not None:
+        return ruling.shows
+    how, rule = policy.reasoning.show(account_id="", org_id=None, level="none", action="allow_limited", verdict=None)
+    opens = policy.reasoning.opens(request.model)
+    return None if how == "keep" else Shows(how, rule, opens, policy.mode == "shadow", policy.on_failure)
 
 
 def _rounded(wait_ms: int | None) -> int | None:
@@ -267,4 +292,5 @@ def _body(request: Request, draft: _Draft, admission: Admission) -> dict[str, ob
         "shadow": draft.policy is not None and draft.policy.mode == "shadow",
         "n_tokens": request.n_tokens,
         "model": request.model,
+        "reasoning": admission.shows.how if admission.shows is not None else None,
     }

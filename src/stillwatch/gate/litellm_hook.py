@@ -10,7 +10,7 @@ another may follow.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
@@ -22,10 +22,15 @@ from stillwatch.gate.admission import Admission, Gate
 from stillwatch.gate.answers import error_of, headers_of, status_of
 from stillwatch.gate.asked import allowed_body, asked, used_tokens
 from stillwatch.gate.callers import MOST_CHARACTERS, Callers
+from stillwatch.gate.replies import begins_inside
+from stillwatch.gate.streaming import Shown, show_stream, show_whole
 from stillwatch.policy.ruling import Request
 
 DECISION = "stillwatch_decision"
 """Under which the id of a decision travels through LiteLLM."""
+
+SHOWN = "stillwatch_reasoning"
+"""Under which travels what is done with the reasoning of its reply, where that is anything."""
 
 _PATHS = {
     "responses": "/responses", "aresponses": "/responses", "embeddings": "/embeddings", "embedding": "/embeddings",
@@ -60,10 +65,15 @@ class Calls:
         metadata = _metadata(data)
         for theirs in _both(data):
             theirs.pop(DECISION, None)
-        admission = await self._gate.admit_soon(self._request(who, data, path))
+            theirs.pop(SHOWN, None)
+        request = self._request(who, data, path)
+        admission = await self._gate.admit_soon(request)
         if not admission.passes:
             raise self._refusal(admission)
         metadata[DECISION] = admission.decision_id
+        if admission.shows is not None:
+            given = Shown(admission.decision_id, request.account_id, begins_inside(data), admission.shows)
+            metadata[SHOWN] = given.written()
         return allowed_body(
             path, data, features_off=admission.features_off, max_output_tokens=admission.max_output_tokens,
             mark=admission.mark, is_vllm=False,
@@ -82,6 +92,31 @@ class Calls:
         decision_id = _decision(data)
         if decision_id is not None and not data.get("stream"):
             await self._gate.settle_soon(decision_id, 0)
+
+    async def whole(self, data: Mapping[str, Any], answer: Any) -> Any:
+        """A whole answer as the policy shows it. Raises what `refuse` makes where it cannot be read, and has to be."""
+        given = _shown(data)
+        if given is None:
+            return answer
+        shown, seen = show_whole(given, answer)
+        self._gate.showed(given.decision_id, given.account_id, given.shows, seen, self._clock())
+        if shown is None:
+            raise self._refuse(503, {"type": "stillwatch", "code": "unavailable"}, {})
+        return shown
+
+    async def streamed(self, data: Mapping[str, Any], answer: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """A streamed answer as the policy shows it, event by event."""
+        given = _shown(data)
+        if given is None:
+            async for item in answer:
+                yield item
+            return
+        seen: dict[str, object] = {}
+        try:
+            async for item in show_stream(given, answer, seen):
+                yield item
+        finally:
+            self._gate.showed(given.decision_id, given.account_id, given.shows, seen, self._clock())
 
     def _refusal(self, admission: Admission) -> Exception:
         headers = {name.decode(): value.decode() for name, value in headers_of(admission)}
@@ -134,6 +169,11 @@ def _decision(data: Mapping[str, Any]) -> str | None:
     return next((one for one in ids if isinstance(one, str)), None)
 
 
+def _shown(data: Mapping[str, Any]) -> Shown | None:
+    written = (metadata.get(SHOWN) for metadata in _both(data))
+    return next((Shown.read(one) for one in written if isinstance(one, str)), None)
+
+
 def hook(calls: Callable[[], Calls]) -> Any:
     """An instance of LiteLLM's `CustomLogger`. `calls` is made at the first call, so that starting stays quick.
 
@@ -158,6 +198,17 @@ def hook(calls: Callable[[], Calls]) -> Any:
             self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any, **_more: Any
         ) -> None:
             await mine().succeeded(kwargs, response_obj)
+
+        async def async_post_call_success_hook(
+            self, data: dict[str, Any], user_api_key_dict: Any, response: Any, **_more: Any
+        ) -> Any:
+            return await mine().whole(data, response)
+
+        async def async_post_call_streaming_iterator_hook(
+            self, user_api_key_dict: Any, response: Any, request_data: dict[str, Any], **_more: Any
+        ) -> AsyncIterator[Any]:
+            async for item in mine().streamed(request_data, response):
+                yield item
 
         async def async_post_call_failure_hook(
             self, request_data: dict[str, Any], original_exception: Exception, user_api_key_dict: Any, *_more: Any,

@@ -4,7 +4,8 @@
 
 Every request that can cost anything is judged before the server sees it: whatever is not GET, HEAD or OPTIONS, and not
 on the short list of free paths. It must hold one JSON object; anything else is refused. What a call reserved is settled
-from the usage the answer states; an answer that states none, breaks off or is abandoned stays spent.
+from the usage the answer states; an answer that states none, breaks off or is abandoned stays spent. Where the policy
+says so, the reasoning in answers is merged, summarised or withheld; see `stillwatch.gate.showing`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from stillwatch.gate.admission import Admission, Gate
 from stillwatch.gate.answers import body_of, headers_of, status_of
 from stillwatch.gate.asked import allowed_body, asked, read_body, streamed_usage, usage_of, used_tokens
 from stillwatch.gate.callers import Callers, Refused, receive_body
+from stillwatch.gate.replies import begins_inside
+from stillwatch.gate.showing import Showing, asked_plainly
+from stillwatch.policy.ruling import Request
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -85,18 +89,22 @@ class GateMiddleware:
         if not admission.passes:
             await _answer(send, status_of(admission), headers_of(admission), body_of(admission))
             return
-        await self._pass(scope, body, receive, send, admission)
+        await self._pass(scope, body, receive, send, admission, request)
 
     async def _pass(
-        self, scope: Message, body: dict[str, Any], receive: Receive, send: Send, admission: Admission
+        self, scope: Message, body: dict[str, Any], receive: Receive, send: Send, admission: Admission, request: Request
     ) -> None:
+        shows = admission.shows
+        showing = Showing(shows, send, opens=begins_inside(body)) if shows is not None else None
         body = allowed_body(
             scope["path"], body, features_off=admission.features_off, max_output_tokens=admission.max_output_tokens,
             mark=admission.mark,
         )  # fmt: skip
         written = msgspec.json.encode(body)
         kept = [pair for pair in scope["headers"] if pair[0].lower() not in (b"content-length", b"transfer-encoding")]
-        passed = {**scope, "headers": [*kept, (b"content-length", str(len(written)).encode())]}
+        passed: Message = {**scope, "headers": [*kept, (b"content-length", str(len(written)).encode())]}
+        if showing is not None:
+            passed, send = asked_plainly(passed), showing.send
         waiting = [{"type": "http.request", "body": written, "more_body": False}]
         seen = _Seen()
 
@@ -107,7 +115,12 @@ class GateMiddleware:
             seen.watch(message)
             await send(message)
 
-        await self._app(passed, given, said)
+        try:
+            await self._app(passed, given, said)
+        finally:
+            if shows is not None and showing is not None:
+                who = admission.decision_id, request.account_id
+                self._gate.showed(*who, shows, {"face": "middleware", **showing.seen()}, self._clock())
         used = seen.used()
         if used is not None:
             await self._gate.settle_soon(admission.decision_id, used)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from stillwatch.policy.model import LEVELS, SWITCHABLE, Budget, Level, Policy, Step, micros
 from stillwatch.policy.networks import Address, parse_address
 from stillwatch.policy.ruling import COARSE, REFUSING, SEVERITY, Meter, Request, Ruling
+from stillwatch.policy.showing import Shows
 from stillwatch.policy.snapshot import Snapshot, Standing
 
 _RANK = {name: rank for rank, name in enumerate(LEVELS)}
@@ -163,6 +164,7 @@ def _ruling(
     standing: Standing | None,
     licence: _Licence,
 ) -> Ruling:
+    """The strictest of all that applies, and what every other adds to it."""
     first = max(hits, key=lambda hit: SEVERITY[hit.step.action], default=_ALLOW)
     would = first.step.action
     shadow = policy.mode == "shadow"
@@ -190,4 +192,22 @@ def _ruling(
         licensed=licence.valid,
         policy_version=policy.version,
         shadow=shadow,
+        shows=_shows(request, policy, level, would, standing, hits),
     )
+
+
+def _shows(
+    request: Request, policy: Policy, level: Level, action: str, standing: Standing | None, hits: list[_Hit]
+) -> Shows | None:
+    """What is done with the reply's reasoning. A verdict counts where its rule does: not for the licensed or lifted."""
+    if policy.reasoning.says_nothing:
+        return None
+    reasoning, verdict = policy.reasoning, standing.lineage.verdict if standing is not None else None
+    if not any(hit.rule == f"verdict:{verdict}" for hit in hits):
+        verdict = None
+    how, rule = reasoning.show(
+        account_id=request.account_id, org_id=request.org_id, level=level.name, action=action, verdict=verdict
+    )
+    if how == "keep":
+        return None
+    return Shows(how, rule, reasoning.opens(request.model), policy.mode == "shadow", policy.on_failure)

@@ -14,6 +14,7 @@ from typing import Literal
 
 from stillwatch.allowlist import Licensed
 from stillwatch.policy.networks import NetworkTable
+from stillwatch.policy.showing import Reasoning
 
 LEVELS = ("none", "email", "phone", "payment", "organisation")
 """What is known of who asks, least first: the step-up ladder."""
@@ -166,6 +167,7 @@ class Policy:
     screening: Screening | None
     disclosure: Disclosure
     mark_epoch: str | None
+    reasoning: Reasoning = field(default_factory=Reasoning)
     _licences: Mapping[str, tuple[tuple[Licensed, Budget | None], ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

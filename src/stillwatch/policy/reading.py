@@ -27,6 +27,7 @@ from stillwatch.policy.model import (
     VerdictRule,
 )
 from stillwatch.policy.networks import UNKNOWN_COUNTRY, NetworkTable
+from stillwatch.policy.showing import read_reasoning
 from stillwatch.policy.tables import MAX_BYTES, Table, parse_toml
 from stillwatch.records import ACTIONS, VERDICTS
 
@@ -35,7 +36,7 @@ FORMAT = 1
 
 _TOP = (
     *("format", "version", "mode", "on_failure", "mark_epoch", "levels", "budgets", "verdicts"),
-    *("networks", "licensed", "screening", "disclosure"),
+    *("networks", "licensed", "screening", "disclosure", "reasoning"),
 )
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,63}"
 _PATTERN = r"[^*\[\]\x00-\x20]*(?:\*[^*\[\]\x00-\x20]*){0,4}"
@@ -73,6 +74,9 @@ def parse_policy(content: bytes, *, file: str = "policy") -> Policy:
     table, rules, mmdb = _networks(top)
     _check_budgets(file, levels, shared, lineages=bool(verdicts))
     licensed, screening, disclosure = _licences(top), _screening(top), _disclosure(top)
+    reasoning = read_reasoning(
+        top.table("reasoning"), levels=LEVELS, verdicts=verdicts, pattern=_PATTERN, expected=_PATTERNS
+    )
     return Policy(
         version=version or "",
         sha256=hashlib.sha256(content).hexdigest(),
@@ -88,6 +92,7 @@ def parse_policy(content: bytes, *, file: str = "policy") -> Policy:
         screening=screening,
         disclosure=disclosure,
         mark_epoch=epoch,
+        reasoning=reasoning,
     )
 
 

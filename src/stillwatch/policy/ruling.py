@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from stillwatch.policy.model import Budget
+from stillwatch.policy.showing import Shows
 
 SEVERITY = {"allow": 0, "allow_limited": 1, "mark": 2, "slow": 3, "step_up": 4, "deny": 5}
 """Which of two actions wins: the stricter."""
@@ -91,3 +92,5 @@ class Ruling:
     policy_version: str
     shadow: bool
     """In shadow mode budgets are counted, and what they would refuse is journaled, but nothing is refused."""
+    shows: Shows | None = None
+    """What is done with the reply's reasoning; None where all of it is shown."""

@@ -59,6 +59,10 @@ class Table:
         """Whether a key is written and was not taken yet."""
         return key in self._values
 
+    def keys(self) -> tuple[str, ...]:
+        """The keys that are left, as written."""
+        return tuple(self._values)
+
     def done(self) -> None:
         """Refuse keys nobody took."""
         self.only(self._known)

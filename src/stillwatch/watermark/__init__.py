@@ -1,1 +1,1 @@
-"""watermark: keyed marks in answers: keys, detector, embedders, and filters of what is sent."""
+"""watermark: keyed marks in answers: keys, detector and embedders."""

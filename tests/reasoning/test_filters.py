@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.errors import SettingsError
-from stillwatch.watermark.filters import Filter, filtered, merged, read_reply, summarised
+from stillwatch.reasoning.filters import Filter, filtered, merged, read_reply, summarised
 
 WAYS: list[Filter] = list(get_args(Filter))
 

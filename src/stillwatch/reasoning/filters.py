@@ -22,8 +22,8 @@ Filter = Literal["keep", "merge", "summarise", "withhold"]
 
 TAGS = ("think", "thinking", "thought", "reasoning")
 
-_OPEN = re.compile(rf"\ufeff?\s*<({'|'.join(TAGS)})(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
-_MENTION = re.compile(r" [a-z]")
+OPEN = re.compile(rf"\ufeff?\s*<({'|'.join(TAGS)})(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
+MENTION = re.compile(r" [a-z]")
 """How text goes on after a tag that is spoken of and opens nothing."""
 
 _BARE_END = re.compile(rf"</({'|'.join(TAGS)})>", re.IGNORECASE)
@@ -33,9 +33,9 @@ _QUOTES = "`'\"\u2018\u2019\u201c\u201d\u00ab\u00bb"
 _ANY_OPEN = re.compile(rf"<({'|'.join(TAGS)})\b", re.IGNORECASE)
 _TAG = rf"(<({'|'.join(TAGS)})(?:\s[^<>]{{0,200}})?>)"
 _BEHIND = re.compile(rf"\s*{_TAG}", re.IGNORECASE)
-_ON_A_LINE = re.compile(rf"^[ \t]*{_TAG}", re.IGNORECASE | re.MULTILINE)
+ON_A_LINE = re.compile(rf"^[ \t]*{_TAG}", re.IGNORECASE | re.MULTILINE)
 _CLOSE = {tag: re.compile(rf"</{tag}>", re.IGNORECASE) for tag in TAGS}
-_FENCE = "```"
+FENCE = "```"
 _HELD = re.compile(
     r"^ {0,3}(?P<fence>`{3,}|~{3,})|(?P<formula>\$\$|\\\[)|\\begin\{(?P<name>\w{1,40}\*?)\}", re.MULTILINE
 )
@@ -73,14 +73,14 @@ def read_reply(text: str) -> Reply:
     prompt may have opened the block: then a closing tag with no opening before it ends it, wherever on its line it
     stands, unless it is quoted or in fenced code.
     """
-    opened = _OPEN.match(text)
+    opened = OPEN.match(text)
     if opened is None:
         return _opened_by_the_prompt(text)
     start = opened.end()
     closed = _CLOSE[opened[1].lower()].search(text, start)
     if closed is not None:
         return Reply(text[:start], text[start : closed.start()], closed[0], text[closed.end() :])
-    if _MENTION.match(text, start):
+    if MENTION.match(text, start):
         return Reply("", "", "", text)
     return Reply(text[:start], text[start:], "", "")
 
@@ -91,7 +91,7 @@ def _opened_by_the_prompt(text: str) -> Reply:
     opened = _ANY_OPEN.search(text)
     for bare in _BARE_END.finditer(text, 0, opened.start() if opened else len(text)):
         start, end = bare.span()
-        fences += text.count(_FENCE, seen, start)
+        fences += text.count(FENCE, seen, start)
         seen = start
         quoted = any(mark and mark in _QUOTES for mark in (text[max(start - 1, 0) : start], text[end : end + 1]))
         if not quoted and fences % 2 == 0:
@@ -107,17 +107,17 @@ def _further(answer: str) -> Iterator[tuple[str, Reply]]:
     at, look, fences, seen = 0, 0, 0, 0
     unclosed: set[str] = set()
     while (
-        opened := (_BEHIND.match(answer, look) if look == at else None) or _ON_A_LINE.search(answer, look)
+        opened := (_BEHIND.match(answer, look) if look == at else None) or ON_A_LINE.search(answer, look)
     ) is not None:
         start, look = opened.span(1)
-        fences += answer.count(_FENCE, seen, start)
+        fences += answer.count(FENCE, seen, start)
         seen, tag = start, opened[2].lower()
         if fences % 2:
             continue
         closed = None if tag in unclosed else _CLOSE[tag].search(answer, look)
         if closed is None:
             unclosed.add(tag)
-            if _MENTION.match(answer, look):
+            if MENTION.match(answer, look):
                 continue
         inside, behind = closed.span() if closed else (len(answer), len(answer))
         yield answer[at:start], Reply(answer[start:look], answer[look:inside], answer[inside:behind], "")
