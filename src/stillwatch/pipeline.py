@@ -94,13 +94,8 @@ def scan(
         population, excused, n_duplicates = _profile(shards, request, accounts)
 
         steps.begin("group")
-        threads = settings.scan.threads
-        traits = find_traits(population, key=keys.value, threads=threads)
-        n_min = settings.scan.n_min_accounts
-        candidates = find_candidates(population, traits, n_min=n_min, threads=threads)
-        known = np.isin(population.account_ids, sorted(request.overturned)) if request.overturned else None
-        if known is not None:
-            candidates = [rest for one in candidates if len((rest := one.without(known)).members) >= n_min]
+        traits = find_traits(population, key=keys.value, threads=settings.scan.threads)
+        candidates, n_overturned = _find(population, traits, request, settings)
 
         steps.begin("reread")
         texts = _read_texts(source, request, engine, keys, population, candidates, steps)
@@ -116,7 +111,7 @@ def scan(
     looked_at = LookedAt(
         source=source, asked=asdict(request), population=population, absent=absent_channels(source, population),
         n_rows=shards.n_rows, n_duplicates=n_duplicates, n_weighed=len(candidates), excused=excused,
-        account_rejects=account_rejects, n_overturned=0 if known is None else int(known.sum()),
+        account_rejects=account_rejects, n_overturned=n_overturned,
     )  # fmt: skip
     run = describe_run(looked_at, settings=settings, key=key, version=__version__, steps=steps.done)
     tables = assemble(ruled, settings=settings, not_examined=looked_at.absent)
@@ -165,6 +160,19 @@ def _without_licensed(allowlist: Allowlist, profiles: pa.Table, accounts: pa.Tab
             "every account is on the allowlist: nothing left to scan", do="Shorten the allowlist, or name other logs."
         )
     return excused, rest
+
+
+def _find(
+    population: Population, traits: Traits, request: ScanRequest, settings: Settings
+) -> tuple[list[Candidate], int]:
+    """Accounts that a person cleared belong to no group; beside it they are part of every null."""
+    n_min, threads = settings.scan.n_min_accounts, settings.scan.threads
+    candidates = find_candidates(population, traits, n_min=n_min, threads=threads)
+    if not request.overturned:
+        return candidates, 0
+    cleared = np.isin(population.account_ids, sorted(request.overturned))
+    rest = [one.without(cleared) for one in candidates]
+    return [one for one in rest if len(one.members) >= n_min], int(cleared.sum())
 
 
 def _read_texts(

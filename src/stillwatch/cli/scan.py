@@ -106,11 +106,9 @@ def run_scan(
     from stillwatch.allowlist import Allowlist, load_allowlist
     from stillwatch.dossier.folder import check_target, write_findings
     from stillwatch.engine.local import LocalEngine
-    from stillwatch.journal import Journal
     from stillwatch.keys import RootKey, state_home
     from stillwatch.pipeline import ScanRequest
     from stillwatch.pipeline import scan as scan_logs
-    from stillwatch.policy.appeals import overturned_accounts
     from stillwatch.settings import load_settings
 
     check_target(out)
@@ -123,7 +121,7 @@ def run_scan(
         since=since,
         until=until,
         mapping=mapping or {},
-        overturned=overturned_accounts(Journal(home / "journal")),
+        overturned=_overturned(home),
     )
     limits, now = settings.scan, datetime.now(UTC)
     key = RootKey.load(home, key_file=key_file, environ=os.environ)
@@ -137,10 +135,16 @@ def run_scan(
             clock=time.perf_counter,
             on_progress=on_progress,
         )
-        if remembered:
-            findings = _remembered(findings, home, key, now)
+        findings = _remembered(findings, home, key, now) if remembered else findings
         write_findings(findings, out)
     return findings
+
+
+def _overturned(home: Path) -> frozenset[str]:
+    from stillwatch.journal import Journal
+    from stillwatch.policy.appeals import overturned_accounts
+
+    return overturned_accounts(Journal(home / "journal"))
 
 
 def _remembered(findings: Findings, home: Path, key: RootKey, at: datetime) -> Findings:
