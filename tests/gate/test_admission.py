@@ -126,7 +126,7 @@ def test_without_budgets_the_stated_mode_holds(tmp_path: Path, mode: str) -> Non
         assert not asyncio.run(one.gate.settle_soon(answer.decision_id, 1))
         assert [body["failure"] for body in one.decisions()] == ["BudgetsError: gone"] * 2
     if mode == "allow_limited":
-        assert (answer.features_off, answer.max_output_tokens) == (frozenset({"logprobs"}), 500)
+        assert (answer.features_off, answer.max_output_tokens) == (frozenset({"reasoning", "logprobs"}), 500)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -58,8 +58,8 @@ class Front:
     def chat(self, name: str, said: str = "used=1", **headers: str) -> Answer:
         """A call as the gateway's own authentication would pass it on."""
         given = {
-            "x-stillwatch-account": name,
-            "x-stillwatch-model": "orion",
+            "x-known-account": name,
+            "x-known-model": "orion",
             **{key.replace("_", "-"): text for key, text in headers.items()},
         }
         return ask(self.address + "/v1/chat/completions", {"messages": [{"role": "user", "content": said}]}, given)
@@ -96,12 +96,37 @@ static_resources:
 """  # noqa: E501 (one line of YAML)
 
 
+KNOWN = """- name: authentication
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+    mutations:
+      request_mutations:
+"""
+"""The operator's own authentication: what it knows of a client becomes what the gate believes."""
+
+PLACE = "# Here comes your own authentication"
+
+
+def authenticated(asks: str) -> str:
+    """The filters of the documentation with an authentication where they say that it goes."""
+    assert asks.count(PLACE) == 1
+    sets = "".join(
+        f'        - {{append: {{header: {{key: x-stillwatch-{name}, value: "%REQ(x-known-{name})%"}}, keep_empty_value: false}}}}\n'  # noqa: E501
+        for name in ("account", "model", "tokens")
+    )
+    return asks.replace(PLACE, KNOWN + sets + PLACE)
+
+
 @contextmanager
 def envoy(folder: Path, up: str, gate: str) -> Iterator[str]:
     """Envoy with the filter of the documentation, word for word: its address."""
     executable, port = needed("envoy", "envoy"), free_port()
     asks = (ROOT / "docs" / "deploy" / "envoy.yaml").read_text("utf-8")
-    filled = {"up": up.rpartition(":")[2], "gate": gate.rpartition(":")[2], "filter": indent(asks, " " * 10)}
+    filled = {
+        "up": up.rpartition(":")[2],
+        "gate": gate.rpartition(":")[2],
+        "filter": indent(authenticated(asks), " " * 10),
+    }
     (folder / "envoy.yaml").write_text(CONFIG.format(port=port, **filled), "utf-8")
     words = [executable, "-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"]
     with running(words, cwd=folder, environ={}, port=port, path="/"):
@@ -156,17 +181,17 @@ def test_a_denied_call_ends_at_envoy(front: Front, address: str, rule: str | Non
 def test_a_limited_call_is_told_when_to_come_back(front: Front) -> None:
     """429 with the rounded wait; what stands behind settles by the decision that it was told, and calls pass again."""
     name = account()
-    assert front.chat(name, x_stillwatch_tokens="9000").status == 200
+    assert front.chat(name, x_known_tokens="9000").status == 200
     decision_id = front.behind.headers[-1]["x-stillwatch-decision"]
-    refused = front.chat(name, x_stillwatch_tokens="9000")
+    refused = front.chat(name, x_known_tokens="9000")
     assert (refused.status, refused.headers["retry-after"], refused.said["error"]["code"]) == (
         429,
         "43200",
         "try_later",
     )
     assert ask(front.gate + "/v1/settle", {"decision_id": decision_id, "used": 20}).said == {"settled": True}
-    assert front.chat(name, x_stillwatch_tokens="9000").status == 200
-    assert front.chat(name, x_stillwatch_tokens="10001").status == 413
+    assert front.chat(name, x_known_tokens="9000").status == 200
+    assert front.chat(name, x_known_tokens="10001").status == 413
 
 
 def test_without_a_statement_of_its_size_a_check_costs_what_is_set(front: Front) -> None:
@@ -179,9 +204,19 @@ def test_many_at_once_get_no_more_than_there_is(front: Front) -> None:
     """Forty calls at once of 600 tokens: sixteen fit, sixteen pass."""
     name = account()
     with ThreadPoolExecutor(12) as pool:
-        calls = [pool.submit(front.chat, name, x_stillwatch_tokens="600") for _ in range(40)]
+        calls = [pool.submit(front.chat, name, x_known_tokens="600") for _ in range(40)]
         statuses = [call.result().status for call in calls]
     assert (statuses.count(200), statuses.count(429)) == (16, 24)
+
+
+@pytest.mark.parametrize("name", ["account", "level", "tokens", "model", "country", "organisation", "payment"])
+def test_a_client_does_not_say_who_it_is(front: Front, name: str) -> None:
+    """What a client writes under the names of the gate's own headers is taken out before the gate is asked."""
+    mine = account()
+    texts = {"account": "victim", "level": "organisation", "tokens": "0", "model": "closed", "country": "XX"}
+    assert front.chat(mine, **{f"x_stillwatch_{name}": texts.get(name, "org-17")}).status == 200
+    (body,) = front.decisions(mine, 1)
+    assert (body["n_tokens"], body["model"], body["rule"] or None) == (2048, "orion", None)
 
 
 @pytest.mark.parametrize("bad", ["a\tb", "x" * 300])
@@ -190,6 +225,12 @@ def test_a_name_that_is_none_does_not_pass(front: Front, bad: str) -> None:
     n_asked = len(front.behind.asked)
     assert front.chat(bad).status in (400, 403)
     assert len(front.behind.asked) == n_asked
+
+
+@pytest.mark.parametrize("bad", ["\xff", "ann\xc3", "jos\xe9", "\xed\xa0\x80"])
+def test_a_name_that_is_no_utf8_is_refused_over_http(front: Front, bad: str) -> None:
+    """Envoy passes such bytes on as they are where an authentication sets them so; the gate answers 400."""
+    assert ask(front.gate + "/check/v1/chat/completions", {}, {"x-stillwatch-account": bad}).status == 400
 
 
 def test_without_its_gate_envoy_is_closed(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from stillwatch.gate.asked import MARK, Asked, allowed_body, asked, strip_marks,
 from stillwatch.gate.callers import ANONYMOUS, Callers, Refused
 from stillwatch.gate.litellm_hook import Calls
 from stillwatch.gate.middleware import LARGEST_BODY_BYTES, GateMiddleware
+from stillwatch.journal import Journal
 from tests.gate.making import KEY, PLAIN, TICKET, Made, made, said
-from tests.policy.making import NOW
+from tests.policy.making import NOW, snapshot
 from tests.receive.asgi import call
 
 CHAT = "/v1/chat/completions"
@@ -78,6 +79,25 @@ def test_a_header_that_comes_twice_is_refused() -> None:
         callers.request(PROXY, [(b"x-stillwatch-account", b"a"), (b"X-Stillwatch-Account", b"b")], Asked(), NOW)
 
 
+@pytest.mark.parametrize("name", [b"\xff", b"ann\xc3", b"\xc0\xaf", b"\xed\xa0\x80", b"jos\xe9", b"a\xc2\x85"])
+@pytest.mark.parametrize("header", [b"x-stillwatch-account", b"x-stillwatch-organisation", b"x-stillwatch-model"])
+def test_a_name_that_is_no_utf8_is_refused(header: bytes, name: bytes) -> None:
+    """Broken, overlong or surrogate bytes, Latin-1 and control characters are no name."""
+    with pytest.raises(Refused) as refused:
+        Callers(trusted=["10.0.0.0/8"], secret=KEY).request(PROXY, [(header, name)], Asked(), NOW)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("name", ["josé", "Ärzte", "名前", "ann"])
+def test_a_name_beyond_ascii_is_the_one_of_the_logs(name: str, tmp_path: Path) -> None:
+    """A member of a campaign is known by its name as the snapshot holds it, in UTF-8."""
+    callers = Callers(trusted=["10.0.0.0/8"], secret=KEY)
+    asking = callers.request(PROXY, [(b"x-stillwatch-account", name.encode())], Asked(model="m"), NOW)
+    with made(tmp_path, known=snapshot((name, 0, 1.0))) as one:
+        one.gate.admit(asking)
+        assert one.decisions()[0]["lineage_id"] == "lin-0"
+
+
 @pytest.mark.parametrize("tokens", ["-1", "1e9", "٣", "9" * 10, "1 "[:1] + "x"])
 def test_a_number_of_tokens_is_a_number(tokens: str) -> None:
     """What a proxy states as tokens is digits or is refused."""
@@ -107,6 +127,40 @@ def test_odd_numbers_reserve_something(odd: Any) -> None:
     """No value of a limit reserves fewer tokens than an answer without one, or more than can be counted."""
     found = asked(CHAT, {"max_tokens": odd, "n": odd}, 3)
     assert 2 + 4096 <= found.n_tokens <= 100_000_000
+
+
+@pytest.mark.parametrize("eight", [8, 8.0, "8", " 8 ", "8.0", "+8"])
+def test_a_number_in_another_spelling_is_that_number(eight: Any) -> None:
+    """Model servers take 8.0 and "8" for 8: eight answers cost eight, and a limit is capped from what was meant."""
+    assert asked(CHAT, {"max_tokens": 100, "n": eight}, 0).n_tokens == 1 + 800
+    passed = allowed_body(CHAT, {"max_tokens": eight}, features_off=frozenset(), max_output_tokens=10, mark=None)
+    assert passed == {"max_tokens": 8}
+    large = asked(CHAT, {"max_tokens": "50_000"}, 0)
+    assert (large.n_tokens, large.max_output_tokens) == (1 + 50_000, 50_000)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n"),
+    [("a", 100), (["a"], 100), (["a"] * 50, 5000), ([[1, 2]] * 50, 5000 + 99), ([7] * 500, 100 + 499), ([], 100)],
+)
+def test_every_prompt_of_a_list_is_reserved_for(prompt: Any, n: int) -> None:
+    """A completion answers each prompt of a list, and a token written as a number is one token."""
+    assert asked("/v1/completions", {"prompt": prompt, "max_tokens": 100}, 0).n_tokens == n + 1
+
+
+def test_no_logprobs_but_that_of_the_chosen_token_are_logprobs() -> None:
+    """`logprobs: 0` asks for one of each token."""
+    assert asked("/v1/completions", {"logprobs": 0}, 0).features == {"logprobs"}
+    assert asked(CHAT, {"logprobs": False}, 0).features == set()
+
+
+def test_what_is_off_is_off_unasked(tmp_path: Path) -> None:
+    """vLLM gives reasoning unless it is told not to: a level without it is not given it, asked for or not."""
+    server = Server(USED)
+    with made(tmp_path, trusted=()) as one:
+        assert ask(one, server, b'{"reasoning_effort": "none", "include": ["x", "y.logprobs"]}').status == 200
+    passed = json.loads(server.got[0])
+    assert (passed["include_reasoning"], passed["reasoning_effort"], passed["include"]) == (False, "none", ["x"])
 
 
 def test_marks_are_taken_out_however_deep() -> None:
@@ -217,7 +271,12 @@ def test_the_server_reads_what_was_judged(tmp_path: Path) -> None:
     )
     with made(tmp_path) as one:
         assert ask(one, server, [body[:30], body[30:]], **{"Content-Length": "9"}).status == 200
-    assert json.loads(server.got[0]) == {"model": "b", "vllm_xargs": {}, "max_tokens": 500}
+    assert json.loads(server.got[0]) == {
+        "model": "b",
+        "vllm_xargs": {},
+        "max_tokens": 500,
+        "include_reasoning": False,
+    }
     lengths = [value for name, value in server.headers if name == b"content-length"]
     assert lengths == [str(len(server.got[0])).encode()]
 
@@ -281,6 +340,30 @@ def test_a_websocket_is_closed(tmp_path: Path) -> None:
         app = GateMiddleware(Server(), gate=one.gate, callers=one.callers, clock=one.clock)
         asyncio.run(app({"type": "websocket", "path": "/v1/realtime"}, receive, send))
     assert sent[0]["type"] == "websocket.close"
+
+
+@pytest.mark.parametrize("end", ["complete", "failed"])
+def test_no_decision_is_lost_when_the_server_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """Before a server says that it has shut down, every decision is in the journal."""
+    (tmp_path / "policy.toml").write_text(PLAIN, "utf-8")
+    monkeypatch.setenv("STILLWATCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STILLWATCH_POLICY", str(tmp_path / "policy.toml"))
+    server, seen = Server(USED), []
+
+    async def live(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": f"lifespan.shutdown.{end}"})
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await (live if scope["type"] == "lifespan" else server)(scope, receive, send)
+
+    async def heard(message: Any) -> None:
+        seen.append((message["type"], len(list(Journal(tmp_path / "home" / "journal").entries()))))
+
+    gated = GateMiddleware(app)
+    for _ in range(20):
+        call(gated, CHAT, b"{}")
+    asyncio.run(gated({"type": "lifespan"}, None, heard))  # type: ignore[arg-type]
+    assert seen == [(f"lifespan.shutdown.{end}", 20)]
 
 
 def test_without_a_policy_the_middleware_does_not_start() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from stillwatch.errors import SettingsError, StillwatchError
+from stillwatch.errors import JournalError, SettingsError, StillwatchError
 from stillwatch.gate.opening import Opened, Places
 from stillwatch.journal import Journal
 from stillwatch.keys import RootKey
 from stillwatch.policy.sealed import gate_key, write_snapshot
 from stillwatch.policy.snapshot import gather
+from tests.conftest import ROOT
 from tests.gate.making import PLAIN
 from tests.needs import needs_module
 from tests.policy.making import NOW, request, snapshot
@@ -122,6 +125,31 @@ def test_a_snapshot_of_another_installation_ends_the_start(tmp_path: Path) -> No
     ours.write_bytes(bytes(content))
     with pytest.raises(StillwatchError), opened(tmp_path, snapshot=ours):
         pass
+
+
+@pytest.mark.parametrize("kind", ["torn", "folder"])
+def test_a_journal_that_takes_nothing_ends_the_start(tmp_path: Path, kind: str) -> None:
+    """A gate that could not write its first decision down does not make it."""
+    journal = tmp_path / "home" / "journal"
+    (journal if kind == "folder" else journal.parent).mkdir(parents=True)
+    if kind == "torn":
+        Journal(journal).append("decision", {}, NOW)
+        journal.write_bytes(journal.read_bytes()[:-9])
+    with pytest.raises(JournalError, match="journal"), opened(tmp_path):
+        pass
+
+
+def test_a_process_that_ends_by_itself_loses_no_decision(tmp_path: Path) -> None:
+    """A host that never closes the gate has its journal whole all the same."""
+    (tmp_path / "policy.toml").write_text(PLAIN, "utf-8")
+    program = (
+        "import os\nfrom stillwatch.gate.opening import Opened\nfrom stillwatch.policy.ruling import Request\n"
+        "one = Opened.from_environment(os.environ)\n"
+        "for _ in range(50): one.gate.admit(Request(account_id='ann', now=one.clock()))\n"
+    )
+    given = {"STILLWATCH_POLICY": str(tmp_path / "policy.toml"), "PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", program], env=environ(tmp_path) | given, check=True, timeout=120)
+    assert Journal(tmp_path / "home" / "journal").verify() == 50
 
 
 @pytest.mark.services

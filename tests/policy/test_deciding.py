@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.policy.deciding import decide
-from stillwatch.policy.model import FEATURES, LEVELS, Disclosure
+from stillwatch.policy.model import FEATURES, LEVELS, SWITCHABLE, Disclosure
 from stillwatch.policy.ruling import COARSE, SEVERITY, Request, Ruling
 from stillwatch.policy.snapshot import Snapshot, empty_snapshot
 from stillwatch.records import ACTIONS
@@ -202,7 +202,8 @@ def test_no_request_raises(asked: Request) -> None:
     ruling = decide(asked, policy(), snapshot(*MEMBERS))
     assert ruling.action in ACTIONS
     assert ruling.reason == COARSE[ruling.action]
-    assert ruling.features_off <= asked.features
+    level = policy().levels.get(asked.identity_level, policy().levels["none"])
+    assert frozenset(SWITCHABLE) - level.features <= ruling.features_off <= frozenset(SWITCHABLE)
 
 
 @given(

@@ -54,6 +54,10 @@ def test_there_is_no_default_for_failure() -> None:
     assert "deny, allow_limited, allow" in says
 
 
+MANY_BUDGETS = "".join(
+    f'[[budgets]]\nname = "b{n}"\nper = "account"\ntokens = 9\nperiod = "1h"\nburst = 9\n' for n in range(14)
+)
+
 CASES = [
     ('on_failure = "deny"', 'on_failure = "open"', "gate.toml: on_failure; got 'open'; expected one of deny"),
     ('on_failure = "deny"', 'on_failur = "deny"', "no key 'on_failur'. Did you mean on_failure?"),
@@ -100,6 +104,8 @@ CASES = [
     ('action = "allow"', 'action = "slow"', "wait is missing"),
     ("org_id =", "orgid =", "Did you mean org_id?"),
     ("max_tokens = 5_000_000", "max_tokens = -5", "wrong max_tokens"),
+    ("max_tokens = 5_000_000", f"max_tokens = {2**51}", "max_tokens; got 2251799813685248"),
+    ("[screening]", MANY_BUDGETS + "[screening]", "too many budgets"),
     ("2026-12-31", '"soon"', "wrong until"),
     ('lists = ["restricted.txt"]', "lists = []", "a list"),
     ("[screening]", "[screening]\nsimilarity = 0.1", "0.5 or more"),

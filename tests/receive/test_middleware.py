@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from stillwatch.gate.asked import Asked
+from stillwatch.gate.callers import Callers
 from stillwatch.ingest.source import open_logs
-from stillwatch.receive.middleware import ExchangeLog
+from stillwatch.keys import Secret
+from stillwatch.receive.middleware import ExchangeLog, Seen
 from tests import conversation as one
 from tests.receive.asgi import call
 
@@ -69,6 +72,26 @@ def test_a_stream_adds_up(tmp_path: Path) -> None:
     (row,) = logged(tmp_path)
     told = ("completion", "stop_reason", "input_tokens", "output_tokens", "tool_calls", "prompt")
     assert {name: row[name] for name in told} == {name: one.ROW[name] for name in told}
+
+
+@pytest.mark.parametrize("spelt", ["Bearer sk-\u00e9", "bearer sk-\u00e9", "BEARER  sk-\u00e9 ", "sk-\u00e9"])
+def test_an_account_is_the_gates_however_its_key_is_spelt(tmp_path: Path, spelt: str) -> None:
+    """A client that spells the scheme otherwise is no other account, and the gate knows it by the same name."""
+    app = ExchangeLog(server(json.dumps(one.RESPONSE).encode()), folder=tmp_path, key=KEY)
+    call(app, PATH, json.dumps(one.REQUEST).encode(), {"authorization": spelt})
+    (row,) = logged(tmp_path)
+    headers = [(b"authorization", spelt.encode())]
+    asking = Callers(trusted=(), secret=Secret(KEY)).request("192.0.2.1", headers, Asked(), datetime.now(UTC))
+    plain = Callers(trusted=(), secret=Secret(KEY)).hashed("sk-\u00e9".encode().decode("latin-1"))
+    assert row["account_id"] == asking.account_id == plain
+
+
+@pytest.mark.parametrize(("name", "account"), [("josé".encode(), "josé"), (b"jos\xe9", None)])
+def test_a_named_account_is_in_utf8(tmp_path: Path, name: bytes, account: str | None) -> None:
+    """A name beyond ASCII is logged as the accounts file writes it; bytes that are none name nobody."""
+    app = ExchangeLog(server(b"{}"), folder=tmp_path, key=KEY, account_header="x-account-id")
+    record = app._record({"headers": [(b"x-account-id", name)], "path": PATH}, Seen(0.0))
+    assert record["account_id"] == account
 
 
 def test_texts_only_on_request(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def _failed(request: Request, draft: _Draft) -> Admission:
         most = ruling.max_output_tokens if ruling is not None else None
         shows = ruling.shows if ruling is not None else None
         return Admission(True, "allow", "ok", draft.decision_id, features_off=off, max_output_tokens=most, shows=shows)
-    off, least = request.features & frozenset(SWITCHABLE), policy.levels["none"].max_output_tokens
+    off, least = frozenset(SWITCHABLE), policy.levels["none"].max_output_tokens
     return Admission(
         True, "allow_limited", COARSE["allow_limited"], draft.decision_id, features_off=off, max_output_tokens=least,
         shows=_least_shown(request, policy, ruling),

@@ -6,6 +6,7 @@ second spelling. Marks come from the gate alone: `stillwatch_mark` is taken out 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ _CAPABILITIES = (
 _MOST = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _LOGPROBS = ("logprobs", "top_logprobs", "prompt_logprobs")
 _MANY = ("n", "best_of")
+_NUMBER = re.compile(r"\s*\+?\d[\d_]*(\.0*)?\s*", re.ASCII)
+_LONGEST_NUMBER = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +61,20 @@ def asked(path: str, body: Mapping[str, Any], n_bytes: int) -> Asked:
     capability = next((name for end, name in _CAPABILITIES if path.endswith(end)), path.rpartition("/")[2][:64])
     if body.get("tools") and capability == "chat":
         capability = "tools"
-    most = max((count for name in _MOST if (count := _count(body.get(name)))), default=None)
-    answers = max((count for name in _MANY if (count := _count(body.get(name)))), default=1)
-    output = 0 if capability == "embeddings" else (RESERVED_OUTPUT if most is None else most) * answers
+    limits = [body.get(name) for name in _MOST]
+    most = max(map(_asked_count, limits))
+    # Whether a server takes another spelling of a number is its own affair: then it is the larger of both.
+    longest = most if most and any(_count(limit) == most for limit in limits) else max(most, RESERVED_OUTPUT)
+    answers = max(1, *(_asked_count(body.get(name)) for name in _MANY))
+    n_prompts, n_ids = _listed(body.get("input" if capability == "embeddings" else "prompt"))
+    output = 0 if capability == "embeddings" else longest * answers * n_prompts
     model = body.get("model")
     return Asked(
         model=model[:LONGEST_MODEL] if isinstance(model, str) else None,
         capability=capability,
         features=_features(path, body),
-        n_tokens=min(MOST_TOKENS, n_bytes // CHARACTERS_PER_TOKEN + 1 + output),
-        max_output_tokens=most,
+        n_tokens=min(MOST_TOKENS, max(n_bytes // CHARACTERS_PER_TOKEN + 1, n_ids) + output),
+        max_output_tokens=most or None,
     )
 
 
@@ -76,9 +83,28 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
+def _asked_count(value: object) -> int:
+    """A count as model servers read it, which take 8.0 and "8" for 8."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    elif isinstance(value, str) and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
+        value = int(value.replace("_", "").partition(".")[0])
+    return _count(value)
+
+
+def _listed(prompt: object) -> tuple[int, int]:
+    """How many prompts a list holds, each of which is answered, and how many tokens written as numbers."""
+    if not isinstance(prompt, list) or not prompt:
+        return 1, 0
+    if isinstance(prompt[0], int):
+        return 1, len(prompt)
+    return len(prompt), sum(len(one) for one in prompt if isinstance(one, list))
+
+
 def _features(path: str, body: Mapping[str, Any]) -> frozenset[str]:
     wanted = set()
-    if any(body.get(name) not in (None, False) for name in _LOGPROBS) or (
+    # 0 asks for the logprob of the token that was chosen.
+    if any(body.get(name) is not None and body[name] is not False for name in _LOGPROBS) or (
         "include" in body and "logprobs" in str(body["include"])
     ):
         wanted.add("logprobs")
@@ -113,17 +139,24 @@ def allowed_body(
     """
     strip_marks(body)
     if "logprobs" in features_off:
-        for name in (*_LOGPROBS, "include"):
+        for name in _LOGPROBS:
             body.pop(name, None)
+        if isinstance(body.get("include"), list):
+            body["include"] = [one for one in body["include"] if "logprobs" not in str(one)]
+        elif "include" in body:
+            del body["include"]
     if "reasoning" in features_off:
-        for name in ("reasoning", "reasoning_effort", "thinking", "include_reasoning"):
-            body.pop(name, None)
+        # What asks for no thoughts stays.
+        for name in ("reasoning", "reasoning_effort", "thinking"):
+            if _asks_for_thoughts({name: body.get(name)}):
+                del body[name]
+        body.pop("include_reasoning", None)
         if is_vllm:
             body["include_reasoning"] = False
     if max_output_tokens is not None and not path.endswith("/embeddings"):
         usual = "max_output_tokens" if path.endswith("/responses") else "max_tokens"
         for name in {usual, *(name for name in _MOST if name in body)}:
-            body[name] = min(_count(body.get(name)) or max_output_tokens, max_output_tokens)
+            body[name] = min(_asked_count(body.get(name)) or max_output_tokens, max_output_tokens)
     if mark is not None:
         holder = body if is_vllm else body.setdefault("extra_body", {})
         given = holder.get("vllm_xargs")

@@ -78,7 +78,7 @@ class Callers:
         """The request a policy judges. `peer` is the other end of the connection.
 
         Raises:
-            Refused: a header holds control characters, is too long, or says twice who asks.
+            Refused: a header is no UTF-8, holds control characters, is too long, or says twice who asks.
         """
         found, forwarded, token = self._read(headers)
         is_trusted = self._trusts(parse_address(peer))
@@ -147,7 +147,11 @@ class Callers:
 
 
 def _plain(value: bytes) -> str:
-    text = value.decode("latin-1").strip(" \t")
+    # Logs and snapshots name accounts in UTF-8: read otherwise, a name beyond ASCII would be somebody else's.
+    try:
+        text = value.decode("utf-8").strip(" \t")
+    except UnicodeDecodeError:
+        raise Refused(400, "a header that says who asks is not in UTF-8") from None
     if len(text) > MOST_CHARACTERS or any(character < " " or "\x7f" <= character < "\xa0" for character in text):
         raise Refused(400, "a header that says who asks is too long or holds control characters")
     return text

@@ -10,6 +10,7 @@ says so, the reasoning in answers is merged, summarised or withheld; see `stillw
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from stillwatch.gate.admission import Admission, Gate
 from stillwatch.gate.answers import body_of, headers_of, status_of
 from stillwatch.gate.asked import allowed_body, asked, read_body, streamed_usage, usage_of, used_tokens
 from stillwatch.gate.callers import Callers, Refused, receive_body
+from stillwatch.gate.opening import Opened
 from stillwatch.gate.replies import begins_inside
 from stillwatch.gate.showing import Showing, asked_plainly
 from stillwatch.policy.ruling import Request
@@ -58,10 +60,9 @@ class GateMiddleware:
         free: frozenset[str] = FREE,
     ) -> None:
         self._app, self._free = app, free
+        self._opened: Opened | None = None
         if gate is None:
-            from stillwatch.gate.opening import Opened
-
-            opened = Opened.from_environment(os.environ)
+            self._opened = opened = Opened.from_environment(os.environ)
             gate, callers, clock = opened.gate, opened.callers, opened.clock
         if callers is None or clock is None:
             raise SettingsError("the middleware needs to know who asks, and when", expected="callers and clock")
@@ -72,6 +73,9 @@ class GateMiddleware:
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "not open here"})
+            return
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, self._until_the_end(send))
             return
         is_free = scope["type"] != "http" or scope["method"] in FREE_METHODS or scope["path"] in self._free
         if is_free:
@@ -90,6 +94,17 @@ class GateMiddleware:
             await _answer(send, status_of(admission), headers_of(admission), body_of(admission))
             return
         await self._pass(scope, body, receive, send, admission, request)
+
+    def _until_the_end(self, send: Send) -> Send:
+        """Messages of the server's life: before it may end, every decision is written down."""
+
+        async def said(message: Message) -> None:
+            if self._opened is not None and message["type"].startswith("lifespan.shutdown."):
+                await self._opened.close_soon()
+                await asyncio.to_thread(self._opened.close)
+            await send(message)
+
+        return said
 
     async def _pass(
         self, scope: Message, body: dict[str, Any], receive: Receive, send: Send, admission: Admission, request: Request

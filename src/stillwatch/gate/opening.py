@@ -13,6 +13,7 @@ in force.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -163,8 +164,10 @@ class Opened:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Open the gate that the environment describes, by the system's clock. Raises as `open`."""
-        return cls.open(Places.from_environment(environ), environ, clock=NOW)
+        """Open the gate that the environment describes, until the process ends. Raises as `open`."""
+        opened = cls.open(Places.from_environment(environ), environ, clock=NOW)
+        atexit.register(opened.close)
+        return opened
 
     @classmethod
     def open(
@@ -186,11 +189,14 @@ class Opened:
         snapshot = places.snapshot and Live(places.snapshot, lambda path: load_snapshot(path, root, clock()))
         budgets = _budgets(places, root)
         callers = Callers(trusted=places.trusted, secret=root.subkey("rows"))
+        tickets = _tickets(places.tickets)
         journal = Journal(home / "journal")
+        # Nothing is written: one that is torn or cannot be written is found now, not by the first call.
+        journal.append_all(())
         gate = Gate(
             LiveRules(policy, snapshot or None), budgets, Ledger(journal), secret=gate_key(root, "decisions"),
             origin=f"{socket.gethostname()}\0{os.getpid()}\0{clock().isoformat()}\0{time.monotonic_ns()}",
-            tickets=_tickets(places.tickets).get,
+            tickets=tickets.get,
         )  # fmt: skip
         rules = gate.rules
         assert isinstance(rules, LiveRules)

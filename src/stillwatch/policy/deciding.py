@@ -175,7 +175,7 @@ def _ruling(
         meters = _meters(level.budgets, subjects) + _meters(policy.budgets, subjects)
         if licence.meter is not None:
             meters.append(licence.meter)
-    off = frozenset().union(*(hit.step.features_off for hit in hits)) & request.features if hits else frozenset()
+    off = level.lacks.union(*(hit.step.features_off for hit in hits))
     return Ruling(
         action=action,
         would=would,

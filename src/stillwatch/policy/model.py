@@ -63,10 +63,13 @@ class Level:
     """Of `FEATURES`."""
     max_output_tokens: int | None
     budgets: tuple[Budget, ...]
+    lacks: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Of `SWITCHABLE`, what its answers go without."""
     _models: Pattern[str] = field(init=False, repr=False, compare=False)
     _capabilities: Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lacks", frozenset(SWITCHABLE) - self.features)
         object.__setattr__(self, "_models", _any_of(self.models))
         object.__setattr__(self, "_capabilities", _any_of(self.capabilities))
 

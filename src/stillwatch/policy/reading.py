@@ -10,7 +10,7 @@ from typing import Any
 
 from stillwatch.allowlist import Licensed, read_licence
 from stillwatch.errors import BudgetsError, InputError, PolicyError
-from stillwatch.policy.budgets import Limit
+from stillwatch.policy.budgets import LARGEST_BURST_UNITS, MOST_CHARGES, Limit
 from stillwatch.policy.model import (
     FAILURES,
     FEATURES,
@@ -151,6 +151,14 @@ def _budget(table: Table, *, default: str) -> Budget:
 
 
 def _check_budgets(file: str, levels: dict[str, Level], shared: tuple[Budget, ...], *, lineages: bool) -> None:
+    # What no store takes at once would fail at every call. A licence and a slowed pace are charged beside budgets.
+    most = MOST_CHARGES - 2
+    for level in levels.values():
+        if (n := len(level.budgets) + len(shared)) > most:
+            raise PolicyError(
+                f"{file}: too many budgets hold for the level {level.name!r}", got=str(n),
+                expected=f"{most} at most, shared ones counted",
+            )  # fmt: skip
     owners: dict[str, Budget] = {}
     for budget in [*(one for level in levels.values() for one in level.budgets), *shared]:
         if owners.setdefault(budget.name, budget) is not budget:
@@ -228,7 +236,10 @@ def _licences(top: Table) -> tuple[Licensed, ...]:
     for table in top.tables("licensed"):
         values: dict[str, Any] = table.rest()
         try:
-            found.append(read_licence(values, where=table.place("").rstrip()))
+            entry = read_licence(values, where=table.place("").rstrip())
+            if entry.max_tokens is not None and entry.max_tokens > LARGEST_BURST_UNITS:
+                table.wrong("max_tokens", entry.max_tokens, f"at most {LARGEST_BURST_UNITS:,}, or none")
+            found.append(entry)
         except InputError as error:
             raise PolicyError(error.wrong, got=error.got, expected=error.expected, do=error.do) from None
     return tuple(found)

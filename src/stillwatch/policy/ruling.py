@@ -81,7 +81,7 @@ class Ruling:
     step_up: str | None
     """The identity level asked for."""
     features_off: frozenset[str]
-    """Features asked for that must be left out; empty in shadow mode."""
+    """Features that must be left out, asked for or not: some servers give reasoning unasked. Empty in shadow mode."""
     max_output_tokens: int | None
     """The most the answer may hold; None for no cap. Not enforced in shadow mode."""
     meters: tuple[Meter, ...]

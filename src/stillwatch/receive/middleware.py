@@ -126,11 +126,12 @@ class ExchangeLog:
 
     def _record(self, scope: Message, seen: Seen) -> dict[str, Any]:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        token = headers.get(b"authorization", "").removeprefix("Bearer ").strip() or headers.get(b"x-api-key", "")
-        hashed = hmac.new(self._key, b"api key\0" + token.encode(), hashlib.sha256).hexdigest() if token else None
+        token = _key_of(headers.get(b"authorization", "")) or _key_of(headers.get(b"x-api-key", ""))
+        digest = hmac.new(self._key, b"api key\0" + token.encode("latin-1"), hashlib.sha256)
+        hashed = digest.hexdigest() if token else None
         client = scope.get("client")
         return {
-            "account_id": headers.get(self._header) if self._header else hashed and f"key-{hashed[:32]}",
+            "account_id": _name(headers.get(self._header)) if self._header else hashed and f"key-{hashed[:32]}",
             "api_key_hash": hashed,
             "timestamp": seen.ts,
             "url": scope["path"],
@@ -141,6 +142,21 @@ class ExchangeLog:
             "headers": {name: headers.get(name.encode()) for name in ("user-agent", "x-request-id")},
             "ja4": headers.get(b"x-ja4"),
         }
+
+
+def _key_of(header: str) -> str:
+    """An API key as the gate reads it: whichever way a client spells the scheme, it is one account."""
+    text = header.strip()
+    scheme, _, rest = text.partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else text
+
+
+def _name(header: str | None) -> str | None:
+    """A name as the gate reads it, in UTF-8; None where it is none."""
+    try:
+        return header and header.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return None
 
 
 def _loaded(body: bytes) -> Any:
