@@ -1,6 +1,6 @@
 """audit: what the audit and the registry find, how often they are wrong, and how fast they are.
 
-    python benchmarks/audit.py [--write benchmarks/audit.md]
+    python benchmarks/audit.py [--only PART ...] [--write benchmarks/audit.md]
 
 Answers of public models to one set of prompts (`STILLWATCH_SHARED/data/model_outputs`; for measuring only) stand for
 real text. Peers that are installed (rensa, datasketch) do the same work in the same run, on one thread, in CPU time.
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import platform
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -25,13 +28,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stillwatch.audit.dataset import Dataset
 from stillwatch.audit.identity import leaks
-from stillwatch.audit.matching import is_finding, is_lead, match_rows, weigh_match
-from stillwatch.audit.registry import Registry, match_key
+from stillwatch.audit.marks import MarkSearch, Pool, look_for_marks
+from stillwatch.audit.matching import Match, Rows, is_finding, is_lead, match_rows, weigh_match
+from stillwatch.audit.registry import Registry, fill, match_key, printed
 from stillwatch.audit.written import Sample, estimate_written
+from stillwatch.journal import Journal
 from stillwatch.kernels.bloom import BLOCK_BYTES, BlockedBloom
 from stillwatch.kernels.winnow import Prints, fingerprint
 from stillwatch.keys import RootKey, Secret
+from stillwatch.watermark.keys import KeyRing, Label
+from stillwatch.watermark.schemes import Scheme
+from stillwatch.watermark.texts import load_tokenizer
 
 ROOT = RootKey(Secret(bytes(range(32))))
 KEY = match_key(ROOT)
@@ -349,11 +358,181 @@ def planted(models: Table) -> Iterator[str]:
         yield cells(name, f"{np.mean(shares):.3f}", f"{error:.3f}", f"<= {BAR_POINTS:g}", f"{found} of {N_SEEDS}")
 
 
+def planted_in_files(models: Table) -> Iterator[str]:
+    """The same planting in files of every layout training data comes in, read and matched as `audit` does it."""
+    prompts = pc.unique(models["gpt4_0314"]["prompt"])
+    first = prompts.take(pa.array(range(0, len(prompts), 2)))
+    source = models["gpt4_0314"].filter(pc.is_in(models["gpt4_0314"]["prompt"], first))
+    others = [name for family in FAMILIES[:-1] for name in family.split()]
+    pool = pa.concat_tables(
+        [models[name].filter(pc.invert(pc.is_in(models[name]["prompt"], first))) for name in others]
+    )
+    n_planted = N_ROWS // 200
+    plans: dict[str, Sequence[Edit]] = {"none planted": (), **{name: (edit,) for name, edit in EDITS.items()}}
+    plans["all of these in turn"] = list(EDITS.values())
+    yield f"\n## Planted copies by layout: {n_planted} of {N_ROWS:,} rows (0.5 %), {N_SEEDS} seeds each"
+    yield ""
+    yield "Rows are written to JSON lines and read back as `audit --register` reads them; the registered set is a file"
+    yield "of alpaca rows or, in the last columns, of the audited layout. Share measured, %, mean; in brackets the"
+    yield f"largest error of a seed, points (bar: <= {BAR_POINTS:g}); findings of {N_SEEDS}."
+    yield from header("layout", "edit", "registered as alpaca", "findings", "registered in this layout", "findings")
+    with tempfile.TemporaryDirectory(prefix="stillwatch-") as folder:
+        at = Path(folder)
+        held = {name: filled(at, source, layout) for name, layout in LAYOUTS.items()}
+        for layout, write in LAYOUTS.items():
+            against = held["alpaca"], held[layout]
+            told: dict[str, list[list[Match]]] = {name: [] for name in plans}
+            for seed in range(N_SEEDS):
+                drawn = np.random.Generator(np.random.PCG64([8, seed])).permutation(pool.num_rows)[:N_ROWS]
+                rows = pool.take(pa.array(drawn)).select(["prompt", "output"])
+                own = judged(at, rows, write, against)
+                for name, edits in plans.items():
+                    rng = np.random.Generator(np.random.PCG64([8, seed, 1]))
+                    # The last of the own rows make room for the planted, each after an own one where one comes before.
+                    n_own = N_ROWS - (n_planted if edits else 0)
+                    planted = copies(source, edits, n_planted, rng) if edits else rows[:0]
+                    found = judged(at, planted, write, against, before=rows)
+                    whole = [Rows.joined([part_of(one, n_own), more]) for one, more in zip(own, found, strict=True)]
+                    told[name].append([weigh_match(one, part) for one, part in zip(against, whole, strict=True)])
+            for name, edits in plans.items():
+                truth, shown = (0.5 if edits else 0.0), list[str]()
+                for matches in zip(*told[name], strict=True):
+                    shares = [100 * match.share.value for match in matches]
+                    n_found = sum(is_finding(match, n_registries=1) for match in matches)
+                    shown += [f"{np.mean(shares):.3f} ({max(abs(x - truth) for x in shares):.3f})", str(n_found)]
+                yield cells(layout, name, *shown)
+
+
+def filled(folder: Path, rows: pa.Table, layout: Layout) -> Registry:
+    """A registered set of these rows, read from a file of this layout."""
+    path = lines(folder / "registered.jsonl", rows, layout)
+    return fill(Registry.empty("registered set", key=ROOT, memory_bytes=8 << 20), read(path), KEY, whole=True)
+
+
+def judged(
+    folder: Path, rows: pa.Table, layout: Layout, against: Sequence[Registry], *, before: pa.Table | None = None
+) -> list[Rows]:
+    """Which rows of a file of this layout the audit calls copies, against each registered set alone."""
+    if not rows.num_rows:
+        return [Rows.joined([]) for _ in against]
+    batches = read(lines(folder / "audited.jsonl", rows, layout, before=before))
+    prints_of = [printed(batch, KEY, whole=True) for batch in batches]
+    return [Rows.joined([match_rows(part, one) for part in prints_of]) for one in against]
+
+
+def part_of(rows: Rows, n: int) -> Rows:
+    """The first n rows."""
+    return Rows(rows.judged[:n], rows.copied[:n], rows.whole[:n], rows.asked[:n], rows.prints[:n])
+
+
+def read(path: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of a file as the audit reads them."""
+    return Dataset([path]).batches()
+
+
+def lines(path: Path, rows: pa.Table, layout: Layout, *, before: pa.Table | None = None) -> Path:
+    """The rows as JSON lines of a layout; rows of `before`, or else those before them, are the earlier exchanges."""
+    asked, said = rows["prompt"].to_pylist(), [text or "" for text in rows["output"].to_pylist()]
+    earlier = list(zip(asked[-1:] + asked[:-1], said[-1:] + said[:-1], strict=True))
+    if before is not None:
+        first = before[: rows.num_rows]
+        earlier = [
+            (one, two or "")
+            for one, two in zip(*(first[name].to_pylist() for name in ("prompt", "output")), strict=True)
+        ]
+    with path.open("w", encoding="utf-8") as file:
+        for one, other, previous in zip(asked, said, earlier, strict=True):
+            file.write(json.dumps(layout(one, other, previous)) + "\n")
+    return path
+
+
+Layout = Callable[[str, str, tuple[str, str]], dict[str, Any]]
+
+
+def turns(who: str, what: str, *said: tuple[str, str]) -> list[dict[str, str]]:
+    """A conversation, with the names a layout gives to speaker and words."""
+    return [{who: speaker, what: text} for speaker, text in said]
+
+
+LAYOUTS: dict[str, Layout] = {
+    "alpaca": lambda asked, said, _: {"instruction": asked, "input": "", "output": said},
+    "messages": lambda asked, said, _: {
+        "messages": turns(
+            "role", "content", ("system", "You are a helpful assistant."), ("user", asked), ("assistant", said)
+        )
+    },
+    "sharegpt": lambda asked, said, _: {
+        "conversations": turns(
+            "from", "value", ("human", asked), ("gpt", said), ("human", "Thanks."), ("gpt", "You are welcome!")
+        )
+    },
+    "sharegpt, after another exchange": lambda asked, said, before: {
+        "conversations": turns(
+            "from", "value", ("human", before[0]), ("gpt", before[1]), ("human", asked), ("gpt", said)
+        )
+    },
+    "plain text, the answer": lambda asked, said, _: {"text": said},
+    "plain text, prompt and answer": lambda asked, said, _: {
+        "text": f"### Instruction:\n{asked}\n\n### Response:\n{said}"
+    },
+}
+"""How a prompt and its answer, and for some the exchange before them, become a row."""
+
+
 def copies(source: pa.Table, edits: Sequence[Edit], n: int, rng: np.random.Generator) -> pa.Table:
     """Some rows of a set, each edited in turn."""
     rows = source.take(pa.array(rng.permutation(source.num_rows)[:n]))
     texts = [edits[at % len(edits)](text or "", rng) for at, text in enumerate(rows["output"].to_pylist())]
     return pa.table({"prompt": rows["prompt"], "output": pa.array(texts, TEXT)})
+
+
+# --- marks ------------------------------------------------------------------------------------------------
+
+
+def marks_speed(models: Table) -> Iterator[str]:
+    """`audit --marks` over all answers: reading them with a tokenizer, and scoring a thousand keys."""
+    try:
+        tokenizers = import_module("tokenizers")
+    except ImportError:
+        return
+    answers = pa.concat_arrays([chunk for rows in models.values() for chunk in rows["output"].chunks])
+    asked = pa.concat_arrays([chunk for rows in models.values() for chunk in rows["prompt"].chunks])
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=32_000, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(answers[::10].drop_null().to_pylist(), trainer)
+    mb = answers.nbytes / 1e6
+    yield f"\n## Speed of `audit --marks`: {mb:.0f} MB of answers, load {os.getloadavg()[0]:.1f} at the start"
+    yield ""
+    yield f"A tokenizer of {made.get_vocab_size():,} entries, trained on a tenth of the answers (tokenizers"
+    yield f"{metadata.version('tokenizers')}, on all cores; the rest on one thread); one provider key, 1,000 unused."
+    yield from header("step", "CPU seconds", "wall seconds", "MB/s of CPU", "distinct pairs")
+    with tempfile.TemporaryDirectory(prefix="stillwatch-") as folder:
+        made.save(str(Path(folder, "tokenizer.json")))
+        pool = Pool(load_tokenizer(Path(folder, "tokenizer.json")), Scheme().width)
+        search = search_for(KeyRing(ROOT, journal=Journal(Path(folder, "journal"))), pool)
+    steps: dict[str, Callable[[], object]] = {
+        "prints of the answers, for comparison": lambda: fingerprint(answers, KEY, prompt=asked),
+        "read into pairs": lambda: pool.add(pa.record_batch({"prompt": asked, "answer": answers})),
+        "score the keys": lambda: look_for_marks(search, {"bpe": pool}, subject="answers"),
+    }
+    for name, step in steps.items():
+        cpu, wall = time.process_time(), time.perf_counter()
+        step()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        yield cells(
+            name, f"{cpu:.1f}", f"{wall:.1f}", f"{mb / cpu:.1f}", f"{len(pool.packed):,}" if pool.n_tokens else ""
+        )
+
+
+def search_for(ring: KeyRing, pool: Pool) -> MarkSearch:
+    """The provider's key and a thousand unused ones, as `audit --marks` asks for them."""
+    why: dict[str, Any] = {"because": "benchmark", "now": datetime(2026, 1, 1, tzinfo=UTC)}
+    return MarkSearch(
+        scheme=Scheme(), keys=ring.for_detection([Label("1")], **why), routing=ring.routing(epoch="1", **why),
+        decoys=ring.decoys(1000, epoch="1", **why), readers={"bpe": pool.encode}, threads=1,
+    )  # fmt: skip
 
 
 # --- identity, written ------------------------------------------------------------------------------------
@@ -429,28 +608,32 @@ def sampled(rows: pa.Table) -> Sample:
 def main() -> None:
     """Measure and print the tables; `--write` also writes them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", help="a part, by name; repeatable")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     models = load(Path(os.environ.get("STILLWATCH_SHARED", "../shared")))
-    lines = [
+    parts: dict[str, Callable[[], Iterator[str]]] = {
+        "speed": lambda: speed(models),
+        "filter": filter_rates,
+        "false-matches": lambda: false_matches(models),
+        "planted": lambda: planted(models),
+        "layouts": lambda: planted_in_files(models),
+        "marks": lambda: marks_speed(models),
+        "identity": lambda: identity(models),
+        "written": lambda: written(models),
+    }
+    told = [
         "# Audit and registry",
         "",
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
         f"load {os.getloadavg()[0]:.1f} at the start; command: `python benchmarks/audit.py`",
     ]
-    for part in (
-        speed(models),
-        filter_rates(),
-        false_matches(models),
-        planted(models),
-        identity(models),
-        written(models),
-    ):
-        for line in part:
+    for name, part in parts.items():
+        for line in part() if name in (options.only or parts) else ():
             print(line, flush=True)
-            lines.append(line)
+            told.append(line)
     if options.write:
-        options.write.write_text("\n".join(lines) + "\n", "utf-8")
+        options.write.write_text("\n".join(told) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

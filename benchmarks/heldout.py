@@ -260,6 +260,11 @@ def _made_up(hearing: Hearing, at: Mapping[str, int], teacher: str, share: float
 ACCEPTED = f"""### How often the same pair is accepted
 
 {N_DRAWS} random sets of {N_FEW} of the 805 prompts; sets overlap, so the intervals are a little too narrow.
+"Different" may err on one model at its bar, p <= 0.002, and no more often: one of 40 would then come with
+probability 7.7 % were the sets apart, and its interval (0.06 to 13.2 %) holds the bar. So the table shows no more
+error than the bar allows, and cannot rule out an error of 13 %; two hosts that serve a model differently are rightly
+told apart. "Same" of two models has no bar of its own (it rests on power and nearness): its error on a hard pair
+is what the table shows, at most 1 of 40, so up to 13.2 %.
 
 | pair | "same" | "different" | median p |
 |---|---|---|---|"""

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stillwatch.audit.dataset import Dataset
+from stillwatch.audit.declared import read_declared
+from stillwatch.audit.licences import UNSTATED
 from stillwatch.errors import InputError
 
 ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "It is 3."}
@@ -120,12 +126,63 @@ def test_a_broken_object_in_an_array_costs_no_other(tmp_path: Path) -> None:
     assert dataset.files[0].rejects == {"line_broken_json": 1}
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
-def test_marked_encodings_are_read(tmp_path: Path, encoding: str) -> None:
-    """UTF-16 and UTF-8 with a byte order mark are read as what they are."""
-    rows, dataset = read(written(tmp_path / "w.jsonl", lines([PAIR | {"prompt": "é"}]).decode().encode(encoding)))
-    assert rows[0]["prompt"] == "é"
-    assert dataset.files[0].notes == ({"file_utf16": 1} if encoding == "utf-16" else {})
+@pytest.mark.parametrize("layout", ["jsonl", "json", "csv"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8"])
+def test_marked_encodings_are_read(tmp_path: Path, encoding: str, layout: str) -> None:
+    """UTF-16, UTF-32 and UTF-8 with a byte order mark are read as what they are, and noted by name."""
+    rows = [{"prompt": "é\U0001f600", "completion": "\u010a"}, PAIR]
+    table = "prompt,completion\n" + "".join(f"{row['prompt']},{row['completion']}\n" for row in rows)
+    texts = {"jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "csv": table}
+    text = texts.get(layout, json.dumps(rows, indent=1, ensure_ascii=False))
+    found, dataset = read(written(tmp_path / f"w.{layout}", ("\ufeff" + text).encode(encoding)))
+    assert [(row["prompt"], row["answer"]) for row in found] == [tuple(row.values()) for row in rows]
+    assert dataset.files[0].notes == ({} if encoding == "utf-8" else {f"file_{encoding[:6].replace('-', '')}": 1})
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("name", ["w.jsonl", "w.json", "w.csv", "w.jsonl.gz"])
+def test_wide_encodings_that_cannot_be_read_are_named(tmp_path: Path, encoding: str, name: str) -> None:
+    """Without a byte order mark, or packed, UTF-16 and UTF-32 are named as what they are, and the rest is read."""
+    text = f"prompt,completion\n{PAIR['prompt']},x\n" if name == "w.csv" else lines([PAIR]).decode()
+    wide = text.encode(encoding)
+    content = gzip.compress(("\ufeff" + text).encode(encoding)) if name.endswith(".gz") else wide
+    written(tmp_path / name, content)
+    written(tmp_path / "a.jsonl", lines([PAIR]))
+    rows, dataset = read(tmp_path)
+    assert len(rows) == 1
+    assert f"is {encoding[:6].upper()} text" in str(dataset.files[1].unreadable)
+
+
+def test_zeros_at_the_start_are_no_encoding(tmp_path: Path) -> None:
+    """A log that begins with a hole of zeros costs its first line and nothing else."""
+    _, dataset = read(written(tmp_path / "hole.jsonl", b"\0" * 4096 + lines([PAIR, PAIR])))
+    assert dataset.files[0].n_rows == 1 and dataset.files[0].rejects == {"line_broken_json": 1}
+
+
+def test_what_is_no_plain_file_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    """A pipe, a socket, a device, a link to nothing and packed Parquet cost themselves; a pipe for a README too."""
+    written(tmp_path / "a.jsonl", lines([PAIR]))
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name in ("README.md", "croissant.json", "dataset_info.json", "LICENSE"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    (tmp_path / "gone.parquet").symlink_to(tmp_path / "nowhere")
+    written(tmp_path / "packed.parquet.gz", b"")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(tmp_path):
+        listener.bind("s.json")
+    rows, dataset = read(tmp_path)
+    assert len(rows) == 1 and len(dataset.files) == 1
+    told = {name.removeprefix(f"{tmp_path}/") for name in dataset.skipped}
+    assert told >= {
+        "pipe.jsonl (a named pipe, not a plain file)",
+        "s.json (a socket, not a plain file)",
+        "zero.csv (a device, not a plain file)",
+        "gone.parquet (a link to nothing)",
+    }
+    assert any(name.startswith("packed.parquet.gz (") for name in told) and len(told) == 9
+    assert read_declared([tmp_path]).licence == UNSTATED
+    with pytest.raises(InputError, match="not a plain file"):
+        Dataset([tmp_path / "pipe.jsonl"])
 
 
 def test_a_huge_line_is_counted(tmp_path: Path) -> None:

@@ -97,6 +97,19 @@ def test_what_cannot_be_read_as_a_file(tmp_path: Path) -> None:
             find_files([tmp_path / name])
 
 
+def test_a_pipe_in_a_folder_costs_only_itself(tmp_path: Path) -> None:
+    """What is no plain file is named among what was skipped, and never opened; a link to nothing still stops a scan."""
+    touch(tmp_path / "a.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    files, skipped = find_files([tmp_path])
+    assert [file.path.name for file in files] == ["a.jsonl"]
+    assert skipped == [f"{tmp_path}/pipe.jsonl (a named pipe, not a plain file)"]
+    (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="cannot open"):
+        find_files([tmp_path])
+    assert find_files([tmp_path], patient=True)[1][0] == f"{tmp_path}/gone.jsonl (a link to nothing)"
+
+
 def test_names_that_are_not_utf8() -> None:
     """A file name of any bytes can be shown."""
     assert printable(os.fsdecode(b"a\xff.csv")) == "a\\xff.csv"

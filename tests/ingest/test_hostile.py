@@ -444,10 +444,11 @@ def test_packed_files_in_several_members(tmp_path: Path, reading: Reader) -> Non
 
 
 def test_other_encodings(tmp_path: Path, reading: Reader) -> None:
-    """UTF-16 is refused by name; a UTF-8 byte order mark is not part of the text."""
-    (tmp_path / "wide.jsonl").write_bytes(GOOD.decode().encode("utf-16"))
-    with pytest.raises(InputError, match="UTF-16"):
-        reading(tmp_path / "wide.jsonl")
+    """UTF-16 and UTF-32 are refused by name, marked or not; a UTF-8 byte order mark is not part of the text."""
+    for encoding in ("utf-16", "utf-32", "utf-16-be", "utf-32-be", "utf-16-le", "utf-32-le"):
+        (tmp_path / "wide.jsonl").write_bytes(GOOD.decode().encode(encoding))
+        with pytest.raises(InputError, match=f"is {encoding[:6].upper()} text"):
+            reading(tmp_path / "wide.jsonl")
     (tmp_path / "mark.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD)
     assert reading(tmp_path / "mark.jsonl").n_rows == 1
 

@@ -26,7 +26,7 @@ from stillwatch.ingest.conform import Window
 from stillwatch.ingest.discover import LogFile, find_files
 from stillwatch.ingest.raw import Raw
 from stillwatch.ingest.source import Progress
-from stillwatch.ingest.stream import Stream
+from stillwatch.ingest.stream import Stream, marked
 from stillwatch.kernels.unroll import Unroller
 
 BESIDE = set(
@@ -42,8 +42,6 @@ _BELOW_A_KEY = re.compile(
     rb'\{\s*(?:"[^"]*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+|\[[^][{}]*\]|\{[^{}]*\})\s*,\s*)*"([^"]*)"\s*:\s*\[\s*\{'
 )
 """The start of a JSON object up to its first array of objects, with the key that array stands under."""
-
-_BOMS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 @dataclass(slots=True)
@@ -78,7 +76,7 @@ class Dataset:
                 raise InputError(
                     f"--map {theirs}={ours}: no such column", got=ours, expected="one of " + ", ".join(COLUMNS)
                 )
-        files, self.skipped = find_files(paths)
+        files, self.skipped = find_files(paths, patient=True)
         self._sources = [file for file in files if file.path.name.lower() not in BESIDE]
         if not self._sources:
             raise InputError("no data set in these files", got="only files that describe one")
@@ -175,13 +173,13 @@ def _with_place(batch: pa.RecordBatch, file: int, first: int) -> pa.RecordBatch:
 
 
 def _straight(file: LogFile, folder: Path, read: FileRead) -> LogFile:
-    """The file itself, or its rows as UTF-8 JSON lines in `folder`, where it is UTF-16 or one JSON document."""
+    """The file itself, or its rows as UTF-8 in `folder`, where it is marked UTF-16 or UTF-32 or one JSON document."""
     if file.format == "parquet" or not file.n_bytes:
         return file
     with file.path.open("rb") as raw:
-        encoding = None if file.packing else _BOMS.get(raw.read(2))
+        encoding = "" if file.packing else marked(raw.read(4))
     if encoding:
-        read.notes["file_utf16"] += 1
+        read.notes["file_utf32" if encoding.startswith("utf-32") else "file_utf16"] += 1
         file = _transcoded(file, folder, encoding)
     depth = _array_depth(file) if file.format == "jsonl" else 0
     if not depth:

@@ -66,6 +66,8 @@ def read_declared(paths: Sequence[Path]) -> Declared:
 
 def _text(path: Path) -> str:
     try:
+        if not path.is_file():
+            return ""  # opening a named pipe would wait for ever
         with path.open("rb") as file:
             return file.read(_MAX_BYTES).decode("utf-8-sig", "replace")
     except OSError:

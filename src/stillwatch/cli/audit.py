@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MARKS = {"finding": "bold red", "lead": "yellow", "estimate": "cyan", "nothing": "green"}
 """Colours of verdicts; the word stands beside them."""
 
+MOST_NAMED = 5
+"""Skipped names shown on the terminal; all are in audit.json."""
+
 _Paths = list[Path] | None
 Registers = Annotated[
     _Paths, typer.Option(help="Known data sets: a TOML or JSON register, or a data file; repeatable.")
@@ -139,4 +142,7 @@ def _print(found: Audit, report: Path) -> None:
     for file in found.files:
         if file["unreadable"]:
             console.print(Text(plain(f"Not read {file['path']}: {file['unreadable']}", cells=160)))
+    if found.skipped:
+        named = ", ".join(found.skipped[:MOST_NAMED]) + (", ..." if len(found.skipped) > MOST_NAMED else "")
+        console.print(Text(plain(f"Skipped {len(found.skipped):,}: {named}", cells=400)))
     console.print(Text(f"Report  {plain(report)}"))

@@ -13,6 +13,7 @@ import typer
 from stillwatch.errors import InputError
 
 if TYPE_CHECKING:
+    from stillwatch.audit.dataset import Dataset
     from stillwatch.audit.registry import Registry
     from stillwatch.keys import RootKey
 
@@ -48,7 +49,8 @@ def build(
     if out.exists():
         raise InputError(f"{out} is there already", do=f"Add to it with: stillwatch registry update {out} LOGS")
     key = _key(key_file)
-    _report(_filled(Registry.empty(name, key=key, memory_bytes=memory_mb * _MB), logs, map_, key), out, json_)
+    grown, read = _filled(Registry.empty(name, key=key, memory_bytes=memory_mb * _MB), logs, map_, key)
+    _report(grown, out, read, json_)
 
 
 def update(
@@ -74,7 +76,8 @@ def update(
     grown = _ours(Registry.load(registry), registry, key)
     for path in merge or []:
         grown = grown.merge(Registry.load(path))
-    _report(_filled(grown, logs, map_, key) if logs else grown, registry, json_)
+    grown, read = _filled(grown, logs, map_, key) if logs else (grown, {})
+    _report(grown, registry, read, json_)
 
 
 def info(registry: File, json_: AsJson = False) -> None:
@@ -116,16 +119,21 @@ def match(
     held = _ours(Registry.load(registry), registry, key)
     prints_key, rate = match_key(key), held.held.false_positive_rate()
 
+    lost: dict[str, Any] = {}
+
     def judged(step: str, paths: Sequence[Path]) -> Rows:
         rows = Dataset(paths, mapping=mapping_option(map_ or []))
         batches = rows.batches(on_progress=lambda done, total: on_progress(step, done, total))
-        return Rows.joined([match_rows(printed(batch, prints_key), held, rate=rate) for batch in batches])
+        joined = Rows.joined([match_rows(printed(batch, prints_key), held, rate=rate) for batch in batches])
+        if paths is data:
+            lost.update(_lost(rows))
+        return joined
 
     with progress() as on_progress:
         rows = judged("Matching rows", data)
         found = weigh_match(held, rows, control=judged("Matching the control", control) if control else None)
     one = match_finding("registry", found, n_registries=1, subject=str(data[0]))
-    _show({"verdict": one.verdict, "says": one.says} | dict(one.detail), as_json=json_)
+    _show({"verdict": one.verdict, "says": one.says} | dict(one.detail) | lost, as_json=json_)
 
 
 VERBS: tuple[Callable[..., None], ...] = (build, update, info, match)
@@ -146,7 +154,10 @@ def _ours(registry: Registry, path: Path, key: RootKey) -> Registry:
     return registry
 
 
-def _filled(registry: Registry, logs: Sequence[Path], map_: list[str] | None, key: RootKey) -> Registry:
+def _filled(
+    registry: Registry, logs: Sequence[Path], map_: list[str] | None, key: RootKey
+) -> tuple[Registry, dict[str, Any]]:
+    """The registry with the answers of these logs, and what of the logs was not read."""
     from stillwatch.audit.dataset import Dataset
     from stillwatch.audit.registry import fill, match_key
     from stillwatch.cli.scan import mapping_option, progress
@@ -154,12 +165,23 @@ def _filled(registry: Registry, logs: Sequence[Path], map_: list[str] | None, ke
     rows = Dataset(logs, mapping=mapping_option(map_ or []))
     with progress() as on_progress:
         batches = rows.batches(on_progress=lambda done, total: on_progress("Reading answers", done, total))
-        return fill(registry, batches, match_key(key))
+        grown = fill(registry, batches, match_key(key))
+    return grown, _lost(rows)
 
 
-def _report(registry: Registry, path: Path, as_json: bool) -> None:
+def _lost(rows: Dataset) -> dict[str, Any]:
+    """What could not be read, by name: rows by reason, files with their reason, names a folder held besides."""
+    from stillwatch.audit.audit import counted
+
+    reasons = counted([one.to_dict() for one in rows.files], "rejects")
+    unread = [f"{one.path}: {one.unreadable}" for one in rows.files if one.unreadable]
+    found = {"rejects": [f"{name} {n:,}" for name, n in reasons.items()], "not_read": unread, "skipped": rows.skipped}
+    return {name: values for name, values in found.items() if values}
+
+
+def _report(registry: Registry, path: Path, read: dict[str, Any], as_json: bool) -> None:
     registry.save(path)
-    _show(registry.describe() | {"path": str(path)}, as_json=as_json)
+    _show(registry.describe() | {"path": str(path)} | read, as_json=as_json)
 
 
 def _show(values: dict[str, Any], *, as_json: bool) -> None:
@@ -175,4 +197,5 @@ def _show(values: dict[str, Any], *, as_json: bool) -> None:
     for name, value in values.items():
         if not isinstance(value, dict):
             shown = f"{value:,}" if type(value) is int else f"{value:.3g}" if isinstance(value, float) else str(value)
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else shown
             console.print(Text(f"{name.replace('_', ' '):<22}{plain_text(shown)}"))

@@ -66,6 +66,7 @@ def render_audit(audit: Audit) -> str:
             shares=share_picture(audit.findings),
             counts={name: counted(audit.files, name) for name in ("rejects", "notes", "shapes")},
             files=audit.files[:MAX_FILES],
+            skipped=audit.skipped[:MAX_FILES],
         )
     )
     return page.rstrip() + "\n"

@@ -1,7 +1,8 @@
 """discover: the files a list of paths, folders and globs stands for.
 
 A folder is searched to its depths for names that end in `.parquet`, `.jsonl`, `.csv` and the like, in any case; hidden
-names and names that start with `_` (the marks of Spark and Delta) are not logs. A file given twice is read once.
+names and names that start with `_` (the marks of Spark and Delta) are not logs, and neither is what is no plain file
+(a pipe, a socket, a device): a folder's are named among what was skipped. A file given twice is read once.
 `litellm:logs/` stands for the files at `logs/` and says which importer reads them.
 """
 
@@ -32,6 +33,13 @@ FORMATS = {
 PACKINGS = {".gz": "gzip", ".zst": "zstd"}
 EXPECTED = "Parquet, JSON lines, CSV or OTLP (.parquet, .jsonl, .csv, .binpb; all but Parquet also .gz or .zst)"
 
+_SPECIAL = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
@@ -55,10 +63,12 @@ def printable(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def find_files(paths: Sequence[str | Path]) -> tuple[list[LogFile], list[str]]:
+def find_files(paths: Sequence[str | Path], *, patient: bool = False) -> tuple[list[LogFile], list[str]]:
     """The files that `paths` stand for, sorted by path, and the names a folder held that are not logs.
 
-    Raises InputError for a path, folder or pattern without any log file, and for a file of unknown format.
+    Where `patient`, what a folder holds and nobody can open (a link to nothing, packed Parquet) is named there too,
+    with the reason. Raises InputError for a path, folder or pattern without any log file, for a file of unknown
+    format, and for any file that was named itself and cannot be read.
     """
     if not paths:
         raise InputError("no logs were named", expected="files, folders or patterns")
@@ -70,9 +80,15 @@ def find_files(paths: Sequence[str | Path]) -> tuple[list[LogFile], list[str]]:
         matches = list(_matches(path))
         files = 0
         for match, named in matches:
-            file = _log_file(match, named=named, importer=importer)
-            if file is None:
-                skipped.append(printable(match))
+            try:
+                file = _log_file(match, named=named, importer=importer)
+            except InputError as error:
+                if named or not patient:
+                    raise
+                skipped.append(f"{printable(match)} ({error.got or error.wrong})")
+                continue
+            if isinstance(file, str):
+                skipped.append(f"{printable(match)} ({file})" if file else printable(match))
             else:
                 found.setdefault(os.path.realpath(match), file)
                 files += 1
@@ -138,19 +154,22 @@ def _walk(root: str) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith((".", "_")))
 
 
-def _log_file(path: Path, *, named: bool, importer: str) -> LogFile | None:
-    """The file as a LogFile; None where it is not a log and only its folder was named."""
+def _log_file(path: Path, *, named: bool, importer: str) -> LogFile | str:
+    """The file as a LogFile; where it is not a log and only its folder was named, why, empty for its name alone."""
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     packing = PACKINGS.get(suffixes[-1], "") if suffixes else ""
     if packing:
         suffixes.pop()
     kind = FORMATS.get(suffixes[-1], "") if suffixes else ""
     if not kind and not named:
-        return None
+        return ""
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
-            raise InputError(f"{printable(path)} is not a plain file", expected=EXPECTED)
+            what = _SPECIAL.get(stat.S_IFMT(facts.st_mode), "no file")
+            if not named:
+                return f"{what}, not a plain file"
+            raise InputError(f"{printable(path)} is not a plain file", got=what, expected=EXPECTED)
         kind = kind or _sniff(path)
     except OSError as error:
         dangling = path.is_symlink() and not path.exists()

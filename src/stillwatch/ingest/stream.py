@@ -19,8 +19,22 @@ _PIECE_BYTES = 4096
 _PLAIN_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
 LONGEST_LINE_BYTES = 64 << 20
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_BOM = b"\xef\xbb\xbf"
+_WIDE_BOMS = {
+    b"\xff\xfe\0\0": "utf-32-le",
+    b"\0\0\xfe\xff": "utf-32-be",
+    b"\xff\xfe": "utf-16-le",
+    b"\xfe\xff": "utf-16-be",
+}
+"""Byte order marks and what they mark; those of UTF-32 first, as one of them begins with one of UTF-16."""
+
+_WIDE: dict[tuple[bool, ...], str] = {
+    (False, True, False, True): "UTF-16",
+    (True, False, True, False): "UTF-16",
+    (False, True, True, True): "UTF-32",
+    (True, True, True, False): "UTF-32",
+}
+"""Which of the first four bytes are zero where a text without a mark begins with two ASCII characters (RFC 4627, 3)."""
 
 _UNPACKERS: dict[str, Callable[[], Any]] = {
     "gzip": lambda: zlib.decompressobj(wbits=31),
@@ -51,15 +65,16 @@ class Stream:
         return self._pieces
 
     def _marked(self) -> Iterator[bytes]:
-        """The unpacked pieces without a byte order mark; raises InputError for UTF-16, which is not a text of ours."""
+        """The unpacked pieces without a byte order mark; raises InputError for UTF-16 and UTF-32, marked or not."""
         pieces = self._unpacked() if self._file.packing else self._plain(_PLAIN_BYTES)
         start = b""
         for piece in pieces:
             start += piece
-            if len(start) >= len(_UTF8_BOM):
+            if len(start) >= 4:
                 break
-        if start[:2] in _UTF16_BOMS:
-            raise InputError(f"{self._file.name} is UTF-16 text", expected="UTF-8", do="Convert it with iconv")
+        wide = marked(start)[:6].upper() or _unmarked(start)
+        if wide:
+            raise InputError(f"{self._file.name} is {wide} text", expected="UTF-8", do="Convert it with iconv")
         start = start.removeprefix(_UTF8_BOM)
         if start:
             yield start
@@ -92,6 +107,16 @@ class Stream:
             self.cut = True
         if engine is not None:
             self.cut = True
+
+
+def marked(start: bytes) -> str:
+    """The encoding, other than UTF-8, that a byte order mark names; empty without such a mark."""
+    return next((encoding for mark, encoding in _WIDE_BOMS.items() if start.startswith(mark)), "")
+
+
+def _unmarked(start: bytes) -> str:
+    """UTF-16 or UTF-32 where the zeros among the first four bytes say so; empty elsewhere."""
+    return _WIDE.get(tuple(byte == 0 for byte in start[:4]), "")
 
 
 def blocks(stream: Stream, n_bytes: int | None = None) -> Iterator[tuple[bytes, int]]:
