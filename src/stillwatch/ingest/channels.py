@@ -36,7 +36,7 @@ CHANNELS = (
     Channel("time", ("ts",), "when it came; nothing can be scanned without"),
     Channel("prompts", ("prompt", "messages"), "templates, work lists: the harvest itself", n_named=0),
     Channel("system prompts", ("system_prompt",), "the program behind the accounts", n_named=596),
-    Channel("networks", ("ip",), "shared exits", n_named=362),
+    Channel("networks", ("ip",), "shared exits", n_named=595),
     Channel("clients", ("user_agent", "tls_fingerprint"), "shared software", n_named=598),
     Channel("tokens", ("input_tokens", "output_tokens"), "how much was taken", n_named=599),
     Channel("models", ("model",), "what was taken from", n_named=598),
