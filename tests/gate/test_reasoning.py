@@ -8,7 +8,7 @@ import itertools
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from stillwatch.gate.events import Events
 from stillwatch.gate.middleware import GateMiddleware
 from stillwatch.gate.replies import Replies, begins_inside, hide_no_reasoning
 from stillwatch.gate.showing import LARGEST_ANSWER_BYTES
+from stillwatch.gate.streaming import Shown, show_stream
 from stillwatch.policy.showing import Shows
 from stillwatch.reasoning.filters import Filter, filtered
 from stillwatch.reasoning.streamed import shown
@@ -330,6 +331,21 @@ def test_a_request_loses_what_would_pass_the_filter_by(tmp_path: Path) -> None:
     assert ["echo" in one for one in asked] == [False, True, True]
 
 
+def test_a_stream_of_texts_ends_in_texts() -> None:
+    """What LiteLLM hands over as texts leaves as texts, the event without a blank line behind it too."""
+
+    async def given() -> AsyncIterator[str]:
+        yield "data: " + SAYS_SECRET.decode()[:9]
+        yield SAYS_SECRET.decode()[9:]
+
+    async def read() -> list[Any]:
+        told = Shown("d", "a", False, Shows("withhold", "level:none", False, False, "deny"))
+        return [one async for one in show_stream(told, given(), {})]
+
+    got = asyncio.run(read())
+    assert all(isinstance(one, str) for one in got) and joined("".join(got).encode()) == {"reasoning": ""}
+
+
 def test_an_event_that_is_too_large() -> None:
     """It is left out, or passes, as the policy says, and what follows it is read again."""
     stream = events(chunk(content="a")) + b"data: " + b"x" * 3000 + b"\n\n" + events(chunk(content="b"))
@@ -466,6 +482,7 @@ def test_an_answer_that_breaks_off_shows_nothing_that_waited(tmp_path: Path) -> 
     _, _, parts, (row,) = passed(tmp_path, server, PLAIN + reasoning("summarise"), breaks=True)
     assert joined(b"".join(parts)) == {"content": ""} and b"secret" not in b"".join(parts)
     assert (row["reasoning"], row["n_characters_in"], row["n_characters_out"]) == ("summarise", 13, 0)
+    assert row["failure"] == "broke off"
 
 
 @pytest.mark.services
