@@ -8,7 +8,7 @@ import itertools
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from stillwatch.gate.events import Events
 from stillwatch.gate.middleware import GateMiddleware
-from stillwatch.gate.replies import Replies, begins_inside
+from stillwatch.gate.replies import Replies, begins_inside, hide_no_reasoning
 from stillwatch.gate.showing import LARGEST_ANSWER_BYTES
+from stillwatch.gate.streaming import Shown, show_stream
 from stillwatch.policy.showing import Shows
 from stillwatch.reasoning.filters import Filter, filtered
 from stillwatch.reasoning.streamed import shown
@@ -221,6 +222,130 @@ def test_a_limit_set_by_the_client_shows_no_reasoning() -> None:
         assert whole["choices"][0]["message"]["content"] == left
 
 
+SAYS_SECRET = json.dumps(chunk(reasoning="secret")).encode()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: " + SAYS_SECRET, b"\xef\xbb\xbfdata: " + SAYS_SECRET + b"\n\n", SAYS_SECRET + b"\n\n",
+        b": hi\r\rdata: " + SAYS_SECRET + b"\r\r", b"event: x\rdata: " + SAYS_SECRET + b"\n\n",
+        b"id: 1\ndata: {}\rdata: " + SAYS_SECRET + b"\n\n",
+    ],
+)  # fmt: skip
+def test_lines_that_only_a_client_would_read_do_not_pass(stream: bytes, size: int) -> None:
+    """No newline at the end, a byte order mark, lone carriage returns, JSON that is no event: nothing leaks."""
+    assert b"secret" not in through(stream, list(range(0, len(stream), size)))
+    assert through(b": ping\n\nid: 1\nretry: 5\ndata\n\n", [3, 9]) == b": ping\n\nid: 1\nretry: 5\ndata\n\n"
+
+
+@pytest.mark.parametrize("how", FILTERS)
+@pytest.mark.parametrize("end", ["</think>" + ANSWER, ""])
+def test_blocks_and_parts_begin_inside_what_the_request_opened(how: Filter, end: str) -> None:
+    """The first text of Messages and Responses, whole and streamed, is reasoning up to its closing tag, or all."""
+    text, later = THOUGHT + end, {"type": "text", "text": "B"}
+    left = ("" if how == "withhold" else shown(THOUGHT, how) + end[:8]) + end[8:]
+    whole: dict[str, Any] = {"content": [{"type": "text", "text": text}, later]}
+    replies(how, opens=True).whole(whole)
+    assert [one["text"] for one in whole["content"]] == [left, "B"]
+    said = {"type": "message", "id": "m", "content": [{"type": "output_text", "text": text}]}
+    place = {"item_id": "m", "content_index": 0}
+    given: list[dict[str, Any]] = [
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": one}} for one in text),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "B"}},
+        *({"type": "response.output_text.delta", **place, "delta": one} for one in text),
+        {"type": "response.output_text.done", **place, "text": text},
+        {"type": "response.content_part.done", **place, "part": {"type": "output_text", "text": text}},
+        {"type": "response.output_item.done", "item": said},
+        {"type": "response.completed", "response": {"output": [said], "output_messages": [{"message": text}]}},
+    ]  # fmt: skip
+    stream = b"".join(f"event: {one['type']}\n".encode() + events(one) for one in given)
+    out = through(stream, [], how, opens=True).decode().split("\n")
+    got = [json.loads(line[6:]) for line in out if line.startswith("data:")]
+    blocks = [(one["index"], one["delta"]["text"]) for one in got if one["type"] == "content_block_delta"]
+    assert "".join(piece for index, piece in blocks if index == 0) == left and blocks[-1] == (1, "B")
+    assert "".join(one["delta"] for one in got if one["type"] == "response.output_text.delta") == left
+    assert [one["text"] for one in got if one["type"] == "response.output_text.done"] == [left]
+    assert got[-3]["part"]["text"] == left and got[-2]["item"]["content"][0]["text"] == left
+    assert got[-1]["response"] == {"output": [got[-2]["item"]]}
+
+
+def test_a_block_of_its_own_means_that_no_text_begins_inside() -> None:
+    """A parser split the reply already: the texts behind are answers."""
+    whole: dict[str, Any] = {"content": [{"type": "thinking", "thinking": "s"}, {"type": "text", "text": ANSWER}]}
+    replies(opens=True).whole(whole)
+    assert [one.get("text") for one in whole["content"]] == [None, ANSWER]
+    one = replies(opens=True)
+    one.event({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}})
+    one.event({"type": "response.output_item.added", "item": {"type": "reasoning", "id": "r"}})
+    block = {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "A"}}
+    part = {"type": "response.output_text.delta", "item_id": "m", "content_index": 0, "delta": "A"}
+    assert one.event(block)[-1]["delta"]["text"] == "A" and one.event(part)[-1]["delta"] == "A"
+
+
+@pytest.mark.parametrize("how", ["summarise", "withhold"])
+def test_shapes_of_reasoning_that_are_no_text(how: Filter) -> None:
+    """Left out, or emptied: lists, objects, a whole message inside a stream."""
+    odd: list[Any] = [
+        {"choices": [{"message": {"reasoning": {"a": "secret"}, "content": "x"}}]},
+        {"choices": [{"delta": {"reasoning_content": ["secret"], "content": "x"}}]},
+        {"choices": [{"message": {"content": [{"type": "thinking", "thinking": [{"text": "secret"}]}]}}]},
+        {"choices": [{"index": 0, "message": {"content": "<think>7 secret</think>x"}}]},
+    ]
+    for one in odd:
+        assert b"secret" not in through(events(one), [], how)
+        replies(how).whole(one)
+        assert "delta" in str(one) or "secret" not in str(one)
+
+
+def test_a_stop_text_set_by_the_client_shows_no_reasoning() -> None:
+    """Like a limit: the block is not closed, since the client had the reply ended there."""
+    text = "<think> so we have secret"
+    whole: dict[str, Any] = {"choices": [{"text": text, "finish_reason": "stop", "stop_reason": "</think>"}]}
+    message: dict[str, Any] = {"content": [{"type": "text", "text": text}], "stop_reason": "stop_sequence"}
+    response: dict[str, Any] = {"output": [{"type": "message", "content": [{"type": "output_text", "text": text}]}]}
+    replies().whole(response)
+    assert "secret" in str(response)
+    for one in (whole, message, response | {"status": "incomplete"}):
+        replies().whole(one)
+        assert "secret" not in str(one)
+
+
+def test_a_request_loses_what_would_pass_the_filter_by(tmp_path: Path) -> None:
+    """`echo`, and what a server stores for a later GET; not in shadow mode, nor where nothing is filtered."""
+    body: dict[str, Any] = {"echo": True, "store": True, "background": True, "extra_body": {"echo": 1, "store": 1}}
+    hide_no_reasoning("/v1/responses", body)
+    assert body == {"store": False, "extra_body": {}}
+    asked: list[Any] = []
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(json.loads((await receive())["body"]))
+        await Says(WHOLE)(scope, receive, send)
+
+    shadow = PLAIN.replace('"enforce"', '"shadow"')
+    for nth, text in enumerate((PLAIN + reasoning("withhold"), shadow + reasoning("withhold"), PLAIN)):
+        passed(tmp_path / str(nth), server, text, body=b'{"model": "m", "echo": true}')
+    assert ["echo" in one for one in asked] == [False, True, True]
+
+
+def test_a_stream_of_texts_ends_in_texts() -> None:
+    """What LiteLLM hands over as texts leaves as texts, the event without a blank line behind it too."""
+
+    async def given() -> AsyncIterator[str]:
+        yield "data: " + SAYS_SECRET.decode()[:9]
+        yield SAYS_SECRET.decode()[9:]
+
+    async def read() -> list[Any]:
+        told = Shown("d", "a", False, Shows("withhold", "level:none", False, False, "deny"))
+        return [one async for one in show_stream(told, given(), {})]
+
+    got = asyncio.run(read())
+    assert all(isinstance(one, str) for one in got) and joined("".join(got).encode()) == {"reasoning": ""}
+
+
 def test_an_event_that_is_too_large() -> None:
     """It is left out, or passes, as the policy says, and what follows it is read again."""
     stream = events(chunk(content="a")) + b"data: " + b"x" * 3000 + b"\n\n" + events(chunk(content="b"))
@@ -250,13 +375,13 @@ class Says:
 
 
 def passed(
-    tmp_path: Path, server: Any, text: str, *, breaks: bool = False
+    tmp_path: Path, server: Any, text: str, *, breaks: bool = False, body: bytes = b'{"model": "m"}'
 ) -> tuple[int, dict[bytes, bytes], list[bytes], list[dict[str, Any]]]:
     """One call through the middleware: status, headers, messages of the body, and what was journaled of reasoning."""
     sent: list[Any] = []
 
     async def receive() -> Any:
-        return {"type": "http.request", "body": b'{"model": "m"}', "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -357,6 +482,7 @@ def test_an_answer_that_breaks_off_shows_nothing_that_waited(tmp_path: Path) -> 
     _, _, parts, (row,) = passed(tmp_path, server, PLAIN + reasoning("summarise"), breaks=True)
     assert joined(b"".join(parts)) == {"content": ""} and b"secret" not in b"".join(parts)
     assert (row["reasoning"], row["n_characters_in"], row["n_characters_out"]) == ("summarise", 13, 0)
+    assert row["failure"] == "broke off"
 
 
 @pytest.mark.services

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.errors import SettingsError
-from stillwatch.reasoning.filters import Filter, filtered, merged, read_reply, summarised
+from stillwatch.reasoning.filters import LONGEST_SENTENCE, Filter, filtered, merged, read_reply, summarised
 
 WAYS: list[Filter] = list(get_args(Filter))
 
@@ -209,3 +209,14 @@ def test_unknown_filters_are_refused() -> None:
     """A filter of another name is an error that lists those there are."""
     with pytest.raises(SettingsError, match="withhold"):
         filtered("<think>a</think>b", "poison")  # type: ignore[arg-type]
+
+
+def test_a_thought_without_full_stops_is_no_summary() -> None:
+    """One endless sentence would be the whole thought: it is left out, and its short neighbours stay."""
+    endless = "we go on and on, " * 60
+    assert summarised(endless) == "" and summarised(endless.replace(", ", "\n")) == ""
+    assert (
+        summarised(f"We look here. {endless.capitalize()}\n\nSo it ends here.") == "\nWe look here.\nSo it ends here.\n"
+    )
+    short = "we " + "a" * (LONGEST_SENTENCE - 3)
+    assert summarised(short) == f"\n{short}\n" and summarised(short + "a") == ""

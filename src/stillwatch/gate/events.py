@@ -1,10 +1,13 @@
 """events: a stream of server-sent events whose answers' reasoning is filtered, however its bytes are cut.
 
-An event in which nothing changes leaves byte by byte. One that cannot be read, or is larger than `LARGEST_EVENT_BYTES`,
-is left out where the policy's `on_failure` is anything but `allow`, and passes where it is.
+An event in which nothing changes leaves byte by byte. One that cannot be read, has a line that is no field of an event,
+or is larger than `LARGEST_EVENT_BYTES`, is left out where the policy's `on_failure` is anything but `allow`, and passes
+where it is.
 """
 
 from __future__ import annotations
+
+import re
 
 import msgspec
 
@@ -12,6 +15,9 @@ from stillwatch.gate.asked import read_body
 from stillwatch.gate.replies import Replies
 
 LARGEST_EVENT_BYTES = 16 << 20
+
+_FIELD = re.compile(rb"data:[^\n]*|(?::|(?:event|id|retry):)[^\r\n]*|(?:data|event|id|retry)?")
+"""A line of an event without its end. A lone CR ends a line for clients, so what follows one would not be read."""
 
 
 class Events:
@@ -45,7 +51,7 @@ class Events:
 
     def end(self) -> bytes:
         """The stream ended well: an event without a blank line behind it, and what still waited."""
-        self._lines += self._parts
+        self._lines += [b"".join(self._parts)] if self._parts else []
         self._parts = []
         last = self._event() if self._lines else b""
         return last + (b"" if self._is_over else self._rest())
@@ -72,6 +78,8 @@ class Events:
     def _event(self) -> bytes:
         lines, self._lines, self._n_held = self._lines, [], 0
         raw = b"".join(lines)
+        if not all(_FIELD.fullmatch(line.rstrip(b"\r\n")) for line in lines):
+            return self._unread(raw)
         data = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
         if not data:
             return raw

@@ -22,7 +22,7 @@ from stillwatch.gate.admission import Admission, Gate
 from stillwatch.gate.answers import error_of, headers_of, status_of
 from stillwatch.gate.asked import allowed_body, asked, used_tokens
 from stillwatch.gate.callers import MOST_CHARACTERS, Callers
-from stillwatch.gate.replies import begins_inside
+from stillwatch.gate.replies import begins_inside, hide_no_reasoning
 from stillwatch.gate.streaming import Shown, show_stream, show_whole
 from stillwatch.policy.ruling import Request
 
@@ -74,6 +74,8 @@ class Calls:
         if admission.shows is not None:
             given = Shown(admission.decision_id, request.account_id, begins_inside(data), admission.shows)
             metadata[SHOWN] = given.written()
+            if not admission.shows.shadow:
+                hide_no_reasoning(path, data)
         return allowed_body(
             path, data, features_off=admission.features_off, max_output_tokens=admission.max_output_tokens,
             mark=admission.mark, is_vllm=False,

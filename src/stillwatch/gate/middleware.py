@@ -25,7 +25,7 @@ from stillwatch.gate.answers import body_of, headers_of, status_of
 from stillwatch.gate.asked import allowed_body, asked, read_body, streamed_usage, usage_of, used_tokens
 from stillwatch.gate.callers import Callers, Refused, receive_body
 from stillwatch.gate.opening import Opened
-from stillwatch.gate.replies import begins_inside
+from stillwatch.gate.replies import begins_inside, hide_no_reasoning
 from stillwatch.gate.showing import Showing, asked_plainly
 from stillwatch.policy.ruling import Request
 
@@ -115,6 +115,8 @@ class GateMiddleware:
             scope["path"], body, features_off=admission.features_off, max_output_tokens=admission.max_output_tokens,
             mark=admission.mark,
         )  # fmt: skip
+        if shows is not None and not shows.shadow:
+            hide_no_reasoning(scope["path"], body)
         written = msgspec.json.encode(body)
         kept = [pair for pair in scope["headers"] if pair[0].lower() not in (b"content-length", b"transfer-encoding")]
         passed: Message = {**scope, "headers": [*kept, (b"content-length", str(len(written)).encode())]}

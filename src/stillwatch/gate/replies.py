@@ -22,6 +22,9 @@ FIELDS = ("reasoning_content", "reasoning")
 DOUBLES = ("reasoning_details", "thinking_blocks", "provider_specific_fields")
 """What repeats it in another form; left out."""
 
+RAW = "output_messages"
+"""What vLLM adds to a response that was asked for with `enable_response_messages`: all that the model said, raw."""
+
 SPELLING = ("logprobs", "token_ids")
 """What spells a text token by token."""
 
@@ -58,8 +61,28 @@ def _kind(node: Any) -> str:
 
 
 def _was_cut(choice: Any) -> bool:
-    """Whether a limit ended a reply, which a client may set so that a block is never closed."""
-    return bool(_get(choice, "finish_reason") == "length")
+    """Whether a limit or a stop text ended a reply, which a client may set so that a block is never closed."""
+    return bool(_get(choice, "finish_reason") in ("length", "abort") or isinstance(_get(choice, "stop_reason"), str))
+
+
+def _was_message_cut(answer: Any) -> bool:
+    """The same of an answer of the Messages interface, which always states a reason, or of Responses."""
+    return _get(answer, "stop_reason") in ("max_tokens", "stop_sequence") or _get(answer, "status") == "incomplete"
+
+
+def hide_no_reasoning(path: str, body: dict[str, Any]) -> None:
+    """Take out of a request what would bring its reasoning past the filter: behind the prompt, or from a store.
+
+    A text that repeats its prompt does not open with its block; a stored response is read later, by a GET.
+    """
+    for holder in (body, body.get("extra_body")):
+        if isinstance(holder, dict):
+            holder.pop("echo", None)
+            if path.endswith("/responses"):
+                holder.pop("background", None)
+                holder.pop("store", None)
+    if path.endswith("/responses"):
+        body["store"] = False
 
 
 class Replies:
@@ -75,6 +98,8 @@ class Replies:
         self._texts: dict[Hashable, Streamed] = {}
         self._parsed: set[Hashable] = set()
         """Choices whose reasoning has a field of its own, so that their text does not begin inside it."""
+        self._first: dict[str, Hashable] = {}
+        """The first text or reasoning of an answer in blocks or parts: a text that is not the first begins outside."""
         self._last: Any = None
         self.is_changed = False
         self.n_in = self.n_out = 0
@@ -108,8 +133,10 @@ class Replies:
             self._message(_get(choice, "message"), was_cut=was_cut)
             self._text(choice, "text", opens=self._opens, was_cut=was_cut)
             self._drop(choice, *SPELLING)
-        self._blocks(_list(answer, "content"))
-        self._blocks(_list(answer, "output"))
+        was_cut = _was_message_cut(answer)
+        self._blocks(_list(answer, "content"), opens=self._opens, was_cut=was_cut)
+        self._blocks(_list(answer, "output"), opens=self._opens, was_cut=was_cut)
+        self._drop(answer, RAW)
         for key in ("response", "message"):
             inner = _get(answer, key)
             if inner is not None and not isinstance(inner, str):
@@ -124,9 +151,12 @@ class Replies:
             if isinstance(text, str) and text:
                 has_own = True
                 self._told(message, name, text, shown(text, self._how))
+            elif text and self._how != "keep":
+                self._drop(message, name)
         self._drop(message, *DOUBLES)
-        self._text(message, "content", opens=self._opens and not has_own, was_cut=was_cut)
-        self._blocks(_list(message, "content"))
+        opens = self._opens and not has_own
+        self._text(message, "content", opens=opens, was_cut=was_cut)
+        self._blocks(_list(message, "content"), opens=opens, was_cut=was_cut)
 
     def _text(self, node: Any, key: str, *, opens: bool, was_cut: bool = False) -> None:
         text = _get(node, key)
@@ -136,19 +166,28 @@ class Replies:
             after = one.feed(text) + one.end(was_cut=was_cut) if in_pieces else filtered(text, self._how)
             self._told(node, key, text, after)
 
-    def _blocks(self, blocks: list[Any]) -> None:
+    def _blocks(self, blocks: list[Any], *, opens: bool = False, was_cut: bool = False) -> bool:
+        """Filter blocks; whether a text behind them would still begin inside the reasoning."""
         for block in blocks:
             kind = _kind(block)
             if kind in _BLOCKS:
-                text = _get(block, _BLOCKS[kind])
+                text, opens = _get(block, _BLOCKS[kind]), False
                 if isinstance(text, str):
                     self._told(block, _BLOCKS[kind], text, shown(text, self._how))
+                elif text and self._how != "keep":
+                    self._put(block, _BLOCKS[kind], [])
             elif kind in _TEXTS:
-                self._text(block, "text", opens=False)
+                self._text(block, "text", opens=opens, was_cut=was_cut)
                 self._drop(block, *SPELLING)
+                opens = False
             elif kind in ("reasoning", "message"):
-                self._blocks(_list(block, "content"))
+                opens = self._blocks(_list(block, "content"), opens=opens and kind == "message", was_cut=was_cut)
                 self._blocks(_list(block, "summary"))
+        return opens
+
+    def _begins(self, kind: str, index: Hashable) -> bool:
+        """Whether a text of a stream of blocks or parts is the first, and begins inside the reasoning."""
+        return self._opens and self._first.setdefault(kind, index) == index
 
     def event(self, event: Any) -> list[Any]:
         """Filter one event of a stream where it stands: what leaves instead of it, itself last."""
@@ -186,7 +225,10 @@ class Replies:
             if isinstance(text, str) and text:
                 self._parsed.add(index)
                 self._told(delta, name, text, self._waits(index, name).feed(text))
+            elif text and self._how != "keep":
+                self._drop(delta, name)
         self._drop(delta, *DOUBLES)
+        self._message(_get(choice, "message"), was_cut=_was_cut(choice))
         self._blocks(_list(delta, "content"))
         said = _get(delta, key)
         out: list[Any] = []
@@ -211,6 +253,9 @@ class Replies:
 
     def _stream(self, index: Hashable, *, opens: bool = False) -> Streamed:
         return self._texts.setdefault(index, Streamed(self._how, opens=opens and self._opens))
+
+    def _streamed(self, kind: str, index: Hashable) -> Streamed:
+        return self._stream(index, opens=self._begins(kind, index))
 
     def _extra(self, event: Any, index: Hashable, name: str, text: str) -> list[Any]:
         """An event like another, whose one choice says this text and nothing else."""
@@ -238,10 +283,12 @@ class Replies:
         """An event of the Messages interface."""
         index = ("block", _get(event, "index"))
         node = _get(event, "content_block") if kind.endswith("start") else _get(event, "delta")
+        if "thinking" in _kind(node):
+            self._first.setdefault("block", "reasoning")
         for name in ("thinking", "text"):
             text = _get(node, name)
             if isinstance(text, str) and text:
-                told = self._waits(index, name) if name == "thinking" else self._stream(index)
+                told = self._waits(index, name) if name == "thinking" else self._streamed("block", index)
                 self._told(node, name, text, told.feed(text))
         if not kind.endswith("stop"):
             return []
@@ -261,15 +308,28 @@ class Replies:
         index = ("part", _get(event, "item_id"), _get(event, "content_index"))
         text = _get(event, "delta")
         self._drop(event, *SPELLING)
+        item = _get(event, "item")
+        if "reasoning" in kind or _kind(item) == "reasoning":
+            self._first.setdefault("part", "reasoning")
         if "reasoning" in kind and isinstance(text, str):
             self._told(event, "delta", text, "")
         elif kind == "response.output_text.delta" and isinstance(text, str):
-            self._told(event, "delta", text, self._stream(index).feed(text))
+            self._told(event, "delta", text, self._streamed("part", index).feed(text))
         rest = ""
         if kind.endswith("_text.done") and isinstance(text := _get(event, "text"), str):
-            self._put(event, "text", shown(text, self._how) if "reasoning" in kind else filtered(text, self._how))
+            if "reasoning" in kind:
+                self._put(event, "text", shown(text, self._how))
+            else:
+                n_in, n_out = self.n_in, self.n_out
+                self._text(event, "text", opens=self._begins("part", index))
+                self.n_in, self.n_out = n_in, n_out
             rest = _get(event, "text") if "reasoning" in kind else self._rest(index)
-        self._blocks([one for key in ("item", "part") if (one := _get(event, key)) is not None])
+        if (part := _get(event, "part")) is not None:
+            self._blocks([part], opens=kind.endswith(".done") and _kind(part) in _TEXTS and self._begins("part", index))
+        if item is not None:
+            first = self._first.get("part")
+            opens = first is None or (isinstance(first, tuple) and _get(item, "id") in (None, first[1]))
+            self._blocks([item], opens=self._opens and opens, was_cut=_was_message_cut(item))
         self.whole({"response": _get(event, "response")})
         if not rest or not isinstance(event, dict):
             return []

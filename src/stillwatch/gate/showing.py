@@ -55,6 +55,7 @@ class Showing:
         self._way = self._is_read
         self._held = bytearray()
         self._failure: str | None = None
+        self._is_over = False
 
     async def send(self, message: Message) -> None:
         """Take a message of the server; the client gets its own."""
@@ -62,6 +63,7 @@ class Showing:
             self._start = message
             await self._begin(message)
         elif message["type"] == "http.response.body":
+            self._is_over = not message.get("more_body", False)
             await self._way(message.get("body", b""), bool(message.get("more_body", False)))
         elif message["type"] != "http.response.trailers":
             self._failure = "not an answer in bytes"
@@ -143,7 +145,8 @@ class Showing:
         """What was done, for the journal."""
         return {
             "n_characters_in": self._replies.n_in, "n_characters_out": self._replies.n_out,
-            "n_events_unread": self._events.n_unread, "failure": self._failure,
+            "n_events_unread": self._events.n_unread,
+            "failure": self._failure or (None if self._is_over else "broke off"),
         }  # fmt: skip
 
 

@@ -65,10 +65,10 @@ async def show_stream(given: Shown, answer: AsyncIterator[Any], seen: dict[str, 
     events = Events(replies, passes=given.passes)
     failure: str | None = "broke off"
     try:
-        is_bytes = False
+        is_bytes = is_text = False
         async for item in answer:
             if isinstance(item, bytes | str):
-                is_bytes = True
+                is_bytes, is_text = True, isinstance(item, str)
                 read = events.feed(item.encode("utf-8", "surrogatepass") if isinstance(item, str) else item)
                 yield (
                     item if given.shows.shadow else read if isinstance(item, bytes) else read.decode("utf-8", "replace")
@@ -81,7 +81,7 @@ async def show_stream(given: Shown, answer: AsyncIterator[Any], seen: dict[str, 
                 shown = [item] if given.passes else []
             for one in [item] if given.shows.shadow else shown:
                 yield one
-        rest = [events.end()] if is_bytes else replies.end()
+        rest = [events.end().decode("utf-8", "replace") if is_text else events.end()] if is_bytes else replies.end()
         for one in rest if not given.shows.shadow else []:
             if one:
                 yield one

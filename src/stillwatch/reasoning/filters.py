@@ -54,6 +54,9 @@ _SENTENCE_END = re.compile(r"(?<=[\u3002\uff01\uff1f])|(?<=[a-z]{4}[.!?])\s(?=[^
 MIN_WORDS = 4
 """Words of a line that is joined to its neighbour; shorter ones may be verse, a list or a statement of a program."""
 
+LONGEST_SENTENCE = 400
+"""Characters of a sentence of a summary; a longer one would be the thought itself, written without full stops."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -155,13 +158,14 @@ def merged(reasoning: str) -> str:
 def summarised(reasoning: str) -> str:
     """The first sentence of the reasoning and the last of every paragraph of plain prose, verbatim and in order.
 
-    Any other paragraph is left out whole. It says where a thought began and where it got to, not how.
+    Any other paragraph, and a sentence longer than `LONGEST_SENTENCE`, is left out whole. It says where a thought
+    began and where it got to, not how.
     """
     kept: list[str] = []
     for paragraph, held in _paragraphs(reasoning):
         sentences = [] if held else [one.strip() for one in _SENTENCE_END.split(paragraph) if one.strip()]
-        kept += sentences[:1] if sentences and not kept else []
-        kept += sentences[-1:] if sentences and kept[-1:] != sentences[-1:] else []
+        for one in [*(sentences[:1] if not kept else []), *sentences[-1:]]:
+            kept += [one] if len(one) <= LONGEST_SENTENCE and kept[-1:] != [one] else []
     return "".join(f"\n{one}" for one in kept) + "\n" if kept else ""
 
 
