@@ -23,7 +23,6 @@ from tests.cli.running import ran_here
 from tests.worlds import scanned, tree, written
 
 CHILD = """
-import signal
 import os, sys
 from pathlib import Path
 from stillwatch.cli.main import main
@@ -69,8 +68,6 @@ elif moment == "swapping":
         return moved
     Path.rename = renamed
 
-# A shell starts what runs behind it with SIGINT ignored, and a child would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
 """A scan that stops at one moment, says so on standard output, and waits there for a signal."""
