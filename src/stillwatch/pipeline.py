@@ -35,7 +35,7 @@ from stillwatch.engine.engine import Engine, Shards
 from stillwatch.errors import InputError
 from stillwatch.evidence.harvest import Contrast, Elicitation, Partition, WorkTemplates
 from stillwatch.evidence.hubs import CONTENT, FUNDING, IDENTITY, NETWORK_CLIENT, SIGN_UP
-from stillwatch.evidence.judge import Weighed, weigh_together
+from stillwatch.evidence.judge import Weighed, named, weigh_together
 from stillwatch.evidence.reading import read
 from stillwatch.evidence.signal import Signal, Subject
 from stillwatch.evidence.signup import WINDOW
@@ -186,7 +186,7 @@ def _read_texts(
 ) -> Texts | None:
     if not candidates:
         return None
-    wanted = choose_texts(population, [one.members for one in candidates], population.peer, key=keys.value)
+    wanted = choose_texts(population, candidates, population.peer, key=keys.value)
     if not len(wanted.pairs):
         return None
     accounts = pa.array([population.account_ids[at] for at in wanted.positions], pa.string())
@@ -210,9 +210,10 @@ def _weigh_all(
     threads = settings.scan.threads
     reading = read(texts, population, key=keys.value, threads=threads) if texts is not None and len(texts) else None
     subjects = [Subject(population, traits, one, population.unit, everybody, nobody, reading) for one in candidates]
-    return weigh_together(
+    weighed = weigh_together(
         subjects, signals, bars=settings.bars, n_min_population=settings.scan.n_min_population, threads=threads
     )
+    return [named(one) for one in weighed]
 
 
 def _days(shards: Shards, population: Population, ruled: Sequence[Ruled]) -> pa.Table:

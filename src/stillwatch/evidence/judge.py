@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from stillwatch.detect.growth import overlap
 from stillwatch.detect.traits import FAMILIES
+from stillwatch.evidence.belonging import told_by_prompts
 from stillwatch.evidence.innocent import Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.signal import Finding, Signal, Subject
 from stillwatch.kernels.evalues import e_bh, mean_e_log2
@@ -109,6 +110,15 @@ def weigh(subject: Subject, signals: Sequence[Signal], *, told: Mapping[str, Fin
 def _bits(e_log2: list[float]) -> float:
     """Bits of the mean, hedged so that silence is a lost bit and not a lost case; 0 where nothing was examined."""
     return hedged_bits(mean_e_log2(np.array(e_log2))) if e_log2 else 0.0
+
+
+def named(weighed: Weighed) -> Weighed:
+    """The same findings about a group whose members their prompts have told as well; of groups that may be reported."""
+    subject = weighed.subject
+    if subject.reading is None or weighed.e_log2 <= 0:
+        return weighed
+    candidate = told_by_prompts(subject.candidate, subject.population, subject.reading)
+    return replace(weighed, subject=replace(subject, candidate=candidate)) if len(candidate.members) else weighed
 
 
 def q_values(weighed: Sequence[Weighed]) -> list[float]:
