@@ -16,6 +16,7 @@ from scipy.special import betaln
 
 from stillwatch.detect.groups import Candidate
 from stillwatch.detect.population import Population
+from stillwatch.detect.texts import NEAR_BITS
 from stillwatch.evidence.reading import Reading
 
 Ints = npt.NDArray[np.int64]
@@ -61,27 +62,29 @@ def told_by_prompts(candidate: Candidate, population: Population, reading: Readi
 def _shown(candidate: Candidate, population: Population, reading: Reading) -> tuple[Floats, Floats]:
     """Prompts of each account that show a phrase the other half of the group has to itself, and prompts read."""
     n, owner = len(population), reading.owner
-    inside = np.zeros(n, bool)
-    inside[candidate.members] = True
+    near = candidate.bits >= NEAR_BITS
     shows = np.zeros(len(owner), bool)
     for side in (0, 1):
         others = np.flatnonzero(population.coin[owner] != side)
-        ours = np.flatnonzero((inside & (population.coin == side))[owner])
-        chosen = _phrases(reading, ours, side)
-        shows[others] = reading.grams[others] @ chosen > 0
+        ours = np.flatnonzero(((candidate.membership >= 0.5) & (population.coin == side))[owner])
+        theirs = np.flatnonzero((~near & ~reading.near & (population.coin == side))[owner])
+        shows[others] = reading.grams[others] @ _phrases(reading, ours, theirs) > 0
     counted = (np.bincount(owner, each, minlength=n) for each in (shows, np.ones(len(owner))))
     return next(counted).astype(np.float64), next(counted).astype(np.float64)
 
 
-def _phrases(reading: Reading, ours: Ints, side: int) -> npt.NDArray[np.float32]:
-    """(buckets,) ones at the phrases that the prompts `ours` of one half have to themselves."""
+def _phrases(reading: Reading, ours: Ints, theirs: Ints) -> npt.NDArray[np.float32]:
+    """(buckets,) ones at the phrases that the prompts `ours` have to themselves beside `theirs`.
+
+    Those who come near are neither: of a group that lacks some of its members they may be these.
+    """
     chosen = np.zeros(reading.grams.shape[1], np.float32)
-    n_ours = len(np.unique(reading.owner[ours]))
-    n_theirs = reading.n_accounts[side] - n_ours
+    n_ours, n_theirs = (len(np.unique(reading.owner[which])) for which in (ours, theirs))
     if n_ours < FEWEST_READ or n_theirs < FEWEST_READ:
         return chosen
-    sums = reading.grams[ours].T @ reading.weight[ours]
-    inside, outside = sums / n_ours, np.maximum(reading.gram_sums[side] - sums, 0.0) / n_theirs
+    inside, outside = (
+        reading.grams[which].T @ reading.weight[which] / n for which, n in ((ours, n_ours), (theirs, n_theirs))
+    )
     own = np.flatnonzero((inside >= COMMON) & (inside > THEIR_OWN * outside))
     worth = inside[own] * np.log2(inside[own] / (outside[own] + 0.5 / n_theirs))
     chosen[own[np.argsort(-worth, kind="stable")[:PHRASES]]] = 1.0
