@@ -72,7 +72,8 @@ def test_who_was_cleared_stays_out(town: Town) -> None:
 def test_naming_leaves_the_findings_alone(town: Town) -> None:
     """What was found about a group is not asked again of the members its prompts name."""
     subject = town.subject(CROWD[:34])
-    bits = np.where(subject.candidate.membership > 0, 8.0, -3.0)
+    bits = np.where(subject.candidate.membership > 0, 8.0, -20.0)
+    bits[UNSURE] = -3.0
     subject = replace(subject, candidate=replace(subject.candidate, bits=bits))
     weighed = replace(weigh(subject, []), operator_bits=20.0, harvest_bits=20.0)
     after = named(weighed)
