@@ -171,13 +171,28 @@ def test_q_values_control_all_groups_of_a_scan() -> None:
 
 
 def test_of_overlapping_groups_one_is_judged() -> None:
-    """The one that clears its questions and its innocent causes by most; those apart from it stand beside it."""
-    loose, sharp, away = weighed(margin=12.0), weighed(margin=30.0, start=5), weighed(start=40)
+    """Of those that clear the bars the one whose members have most bits, of others the one that is nearest to it."""
+    loose, sharp, away = (
+        belonging(weighed(margin=30.0), 8.0),
+        belonging(weighed(margin=12.0, start=5), 9.0),
+        weighed(start=40),
+    )
     said = ruled(loose, sharp, away)
     assert {int(one.weighed.subject.candidate.members[0]) for one in said} == {5, 40}
     assert {one.q_value for one in said} == set(q_values([loose, sharp, away])[1:])
+    short = belonging(weighed(margin=2.0, start=5), 90.0)
+    assert ruled(loose, short)[0].weighed is loose
+    nearer = weighed(margin=5.0)
+    assert ruled(short, nearer)[0].weighed is nearer
     barely = weighed(start=15)
     assert len(ruled(sharp, barely)) == 2
+
+
+def belonging(one: Weighed, bits: float) -> Weighed:
+    """The same group whose members have so many bits each."""
+    candidate = one.subject.candidate
+    sure = np.where(candidate.membership >= 0.5, bits, -20.0)
+    return replace(one, subject=replace(one.subject, candidate=replace(candidate, bits=sure)))
 
 
 def test_campaigns_come_first_and_the_largest_of_them() -> None:

@@ -66,7 +66,7 @@ def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
     share more than half of the smaller's members one is judged; the q-values count them all.
     """
     ruled = []
-    for one, q_value in apart(list(zip(weighed, q_values(weighed), strict=True))):
+    for one, q_value in apart(list(zip(weighed, q_values(weighed), strict=True)), settings.bars):
         population = one.subject.population
         core = np.flatnonzero(one.subject.candidate.membership >= settings.bars.membership_min)
         named = core if len(core) else one.subject.candidate.members

@@ -126,14 +126,23 @@ def q_values(weighed: Sequence[Weighed]) -> list[float]:
     return [float(q) for q in e_bh(np.array([one.e_log2 for one in weighed]))] if weighed else []
 
 
-def apart(weighed: Sequence[tuple[Weighed, float]]) -> list[tuple[Weighed, float]]:
-    """Of groups that share more than half of the smaller's members, the one that clears its questions by most.
+def apart(weighed: Sequence[tuple[Weighed, float]], bars: Bars) -> list[tuple[Weighed, float]]:
+    """Of groups that share more than half of the smaller's members, one.
 
-    One has taken in bystanders, or is a part of another: either says less for both questions, or leaves more to an
-    innocent explanation.
+    Of those that clear the bars it is the one whose members have most bits together: a part of a campaign lacks some
+    of them, and with bystanders the others belong less surely than they gain. Of the rest it is the one that clears
+    its questions by most: one that has taken in bystanders says less, or leaves more to an innocent explanation.
     """
+
+    def rank(each: tuple[Weighed, float]) -> tuple[bool, float]:
+        one, q_value = each
+        if shortfalls(one, q_value, bars):
+            return True, -min(one.e_log2, one.best_innocent.bits)
+        candidate = one.subject.candidate
+        return False, -float(candidate.bits[candidate.members].sum())
+
     kept: list[tuple[Weighed, float]] = []
-    for one, q_value in sorted(weighed, key=lambda each: -min(each[0].e_log2, each[0].best_innocent.bits)):
+    for one, q_value in sorted(weighed, key=rank):
         members = one.subject.candidate.members
         if not any(overlap(members, other.subject.candidate.members) > 0.5 for other, _ in kept):
             kept.append((one, q_value))
