@@ -163,6 +163,16 @@ def test_many_at_once_get_no_more_than_there_is(hooked: Proxy) -> None:
     assert {body["refused_by"] for body in bodies} == {None, "account:account"}
 
 
+def test_a_proxy_that_is_ended_has_written_every_decision(tmp_path: Path) -> None:
+    """SIGTERM the moment a call was answered: its decision is in the journal."""
+    environ = real.gate_environ(tmp_path)
+    journal = tmp_path / "home" / "journal"
+    with real.upstream() as behind, real.litellm(tmp_path, behind.address, environ) as address:
+        proxy, name = Proxy(address, behind, journal), account()
+        assert [proxy.chat(name, "used=10").status for _ in range(5)] == [200] * 5
+    assert len(real.journaled(journal, name, 5)) == 5
+
+
 GUARD = real.POLICY.replace("burst = 10_000", "burst = 9_000")
 
 

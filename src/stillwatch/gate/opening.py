@@ -30,6 +30,7 @@ from typing import Any, Self
 from stillwatch.errors import SettingsError
 from stillwatch.gate.admission import Gate
 from stillwatch.gate.callers import Callers
+from stillwatch.gate.leaving import before_signals
 from stillwatch.gate.ledger import Ledger
 from stillwatch.journal import Journal
 from stillwatch.keys import RootKey, state_home
@@ -164,9 +165,13 @@ class Opened:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Open the gate that the environment describes, until the process ends. Raises as `open`."""
+        """Open the gate that the environment describes, until the process ends. Raises as `open`.
+
+        Called in the main thread, it sees to it that a signal that ends the process ends no decision unwritten.
+        """
         opened = cls.open(Places.from_environment(environ), environ, clock=NOW)
         atexit.register(opened.close)
+        before_signals(opened.gate.ledger.flush)
         return opened
 
     @classmethod
