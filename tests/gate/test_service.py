@@ -185,7 +185,7 @@ def test_health_says_whether_decisions_are_written(tmp_path: Path) -> None:
     """A gate whose journal fails is not healthy."""
     with made(tmp_path) as one:
         answer = call(service(one), "/healthz", b"", method="GET")
-    assert (answer.status, said(answer.body)) == (200, {"status": "ok", "decisions_lost": 0})
+    assert (answer.status, said(answer.body)) == (200, {"status": "ok", "decisions_lost": 0, "journal": "unchecked"})
 
 
 @pytest.mark.slow

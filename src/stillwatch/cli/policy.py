@@ -124,7 +124,8 @@ def compile_(
     from stillwatch.policy.sealed import write_snapshot
     from stillwatch.watermark.keys import KeyRing
 
-    root, journal, now = _key(key_file), _journal(), datetime.now(UTC)
+    root, now = _key(key_file), datetime.now(UTC)
+    journal = _journal(root)
     overturned = overturned_accounts(journal)
     snapshot = compile_snapshot(
         findings,
@@ -221,7 +222,7 @@ def screen(
     for name in rules.lists:
         listed.add(_lines(policy.parent / name), name)
     found = screen_names(
-        _organisations(organisations), listed, _journal(), at_least=rules.similarity, now=datetime.now(UTC)
+        _organisations(organisations), listed, _journal(_key(None)), at_least=rules.similarity, now=datetime.now(UTC)
     )
     if json_:
         rows = [{name: getattr(one, name) for name in ("org_id", "listed", "source", "similarity")} for one in found]
@@ -251,10 +252,10 @@ def review(
     if (org is None) != (outcome is None):
         raise SettingsError("a review names both", expected="an organisation, and cleared or confirmed")
     if org is not None and outcome is not None:
-        n = write_review(_journal(), org, outcome, why=why, now=datetime.now(UTC))
+        n = write_review(_journal(_key(None)), org, outcome, why=why, now=datetime.now(UTC))
         typer.echo(json.dumps({"answered": n}) if json_ else f"{n:,} answered.")
         return
-    waiting = queue(_journal())
+    waiting = queue(_journal(_key(None)))
     if json_:
         typer.echo(json.dumps({"waiting": waiting}, indent=2, sort_keys=True))
         return
@@ -272,11 +273,11 @@ def _key(key_file: Path | None) -> RootKey:
     return RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ)
 
 
-def _journal() -> Journal:
-    from stillwatch.journal import Journal
+def _journal(root: RootKey) -> Journal:
     from stillwatch.keys import state_home
+    from stillwatch.policy.sealed import gate_journal
 
-    return Journal(state_home(os.environ) / "journal")
+    return gate_journal(state_home(os.environ), root)
 
 
 def _budget(budget: Budget) -> str:

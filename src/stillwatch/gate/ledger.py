@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 Row = tuple[str, Mapping[str, Any], datetime]
+State = Literal["unchecked", "checking", "whole", "broken"]
 
 MOST_WAITING = 20_000
 MOST_AT_ONCE = 256
@@ -61,6 +62,9 @@ class Ledger:
         self._is_ending = False
         self._process = os.getpid()
         self._failure: str | None = None
+        self._broken: str | None = None
+        self.journal: State = "unchecked"
+        """What a check of the journal's past came to."""
         self.n_written = 0
         self.n_lost = 0
         """Decisions that were offered and not taken."""
@@ -70,7 +74,7 @@ class Ledger:
     @property
     def failure(self) -> str | None:
         """Why the last batch was not written; None where it was."""
-        return self._failure
+        return self._broken or self._failure
 
     def offer(self, kind: str, body: Mapping[str, Any], ts: datetime) -> bool:
         """Take a row into the queue; False where it is full or nothing can be written. Waits once it was flushed."""
@@ -79,7 +83,7 @@ class Ledger:
             self._failure = "the process was forked after its gate was opened; open one in each worker"
             self.n_lost += 1
             return False
-        if self._closed.is_set() or len(self._waiting) >= self._most:
+        if self._broken or self._closed.is_set() or len(self._waiting) >= self._most:
             self.n_lost += 1
             return False
         self._waiting.append((kind, body, ts))
@@ -89,6 +93,11 @@ class Ledger:
         # After a failure the row stays, and is written if the disk comes back; the call cannot rely on it.
         return self._failure is None
 
+    def fail(self, why: str) -> None:
+        """Take and write nothing any more: the journal is broken, and stays as it is."""
+        self._broken, self.journal = why, "broken"
+        self.n_lost += len(self._waiting)
+
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
         """Wait until all that was offered is written, and from now on do so at every offer. False where it is not.
 
@@ -97,7 +106,7 @@ class Ledger:
         self._is_ending = True
         self._ring()
         until = time.monotonic() + timeout_s
-        while self._waiting and time.monotonic() < until:
+        while self._waiting and not self._broken and time.monotonic() < until:
             time.sleep(0.001)
         return not self._waiting
 
@@ -125,7 +134,7 @@ class Ledger:
             while not self._bell.empty():
                 self._bell.get()
             went_well = self._empty()
-            if is_last or (self._closed.is_set() and not self._waiting):
+            if is_last or self._broken or (self._closed.is_set() and not self._waiting):
                 if went_well:
                     self._empty()
                 return
@@ -135,7 +144,7 @@ class Ledger:
 
     def _empty(self) -> bool:
         """Write all that waits; False where a batch was not written, which stays."""
-        while self._waiting:
+        while self._waiting and not self._broken:
             rows = [self._waiting[n] for n in range(min(MOST_AT_ONCE, len(self._waiting)))]
             try:
                 self._shelf.append_all(rows if self._closed.is_set() else _in_turn(rows))
@@ -146,5 +155,4 @@ class Ledger:
                 self._waiting.popleft()
             self._failure = None
             self.n_written += len(rows)
-        self._failure = None
-        return True
+        return not self._waiting

@@ -30,9 +30,9 @@ from typing import Any, Self
 from stillwatch.errors import SettingsError
 from stillwatch.gate.admission import Gate
 from stillwatch.gate.callers import Callers
+from stillwatch.gate.guarding import Guard
 from stillwatch.gate.leaving import before_signals
 from stillwatch.gate.ledger import Ledger
-from stillwatch.journal import Journal
 from stillwatch.keys import RootKey, state_home
 from stillwatch.policy.budgets import Budgets
 from stillwatch.policy.budgets_memory import MemoryBudgets
@@ -41,7 +41,7 @@ from stillwatch.policy.geo import Countries
 from stillwatch.policy.live import Live
 from stillwatch.policy.model import Policy
 from stillwatch.policy.reading import load_policy
-from stillwatch.policy.sealed import gate_key, load_snapshot
+from stillwatch.policy.sealed import gate_journal, gate_key, load_snapshot
 from stillwatch.policy.snapshot import Snapshot, empty_snapshot
 
 _LOG = logging.getLogger("stillwatch")
@@ -162,6 +162,7 @@ class Opened:
     clock: Callable[[], datetime]
     rules: LiveRules
     budgets: Budgets
+    guard: Guard
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
@@ -195,21 +196,27 @@ class Opened:
         budgets = _budgets(places, root)
         callers = Callers(trusted=places.trusted, secret=root.subkey("rows"))
         tickets = _tickets(places.tickets)
-        journal = Journal(home / "journal")
+        journal = gate_journal(home, root)
         # Nothing is written: one that is torn or cannot be written is found now, not by the first call.
         journal.append_all(())
+        ledger = Ledger(journal)
+        try:
+            guard = Guard(journal, ledger)
+        except BaseException:
+            ledger.close()
+            raise
+        rules = LiveRules(policy, snapshot or None)
         gate = Gate(
-            LiveRules(policy, snapshot or None), budgets, Ledger(journal), secret=gate_key(root, "decisions"),
+            rules, budgets, ledger, secret=gate_key(root, "decisions"),
             origin=f"{socket.gethostname()}\0{os.getpid()}\0{clock().isoformat()}\0{time.monotonic_ns()}",
             tickets=tickets.get,
         )  # fmt: skip
-        rules = gate.rules
-        assert isinstance(rules, LiveRules)
-        return cls(gate, callers, clock, rules, budgets)
+        return cls(gate, callers, clock, rules, budgets, guard)
 
     def close(self) -> None:
         """Write what waits, and let go of everything but what belongs to an event loop."""
         self.rules.close()
+        self.guard.close()
         self.gate.ledger.close()
         if isinstance(self.budgets, RedisBudgets):
             self.budgets.close()

@@ -194,9 +194,9 @@ class Service:
         return self._raw(200, said, [(b"content-type", _JSON.encode())])
 
     async def _health(self, _http: Any) -> Any:
-        failure = self._gate.ledger.failure
-        said = {"status": "ok" if failure is None else "failing", "decisions_lost": self._gate.ledger.n_lost}
-        status = 200 if failure is None else 503
+        ledger = self._gate.ledger
+        status, word = (200, "ok") if ledger.failure is None else (503, "failing")
+        said = {"status": word, "decisions_lost": ledger.n_lost, "journal": ledger.journal}
         return self._raw(status, msgspec.json.encode(said), [(b"content-type", _JSON.encode())])
 
     async def _document(self, _http: Any) -> Any:
