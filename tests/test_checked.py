@@ -1,4 +1,4 @@
-"""A journal whose checked past is remembered: it reads as the plain one does, for less, and notices what was changed."""
+"""A journal whose checked past is remembered: it reads as the plain one does, costs less, and notices changes."""
 
 from __future__ import annotations
 

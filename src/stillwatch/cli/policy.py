@@ -18,7 +18,6 @@ from stillwatch.redact import plain_text
 if TYPE_CHECKING:
     from stillwatch.journal import Journal
     from stillwatch.keys import RootKey
-    from stillwatch.policy.geo import Countries
     from stillwatch.policy.model import Budget, Policy
     from stillwatch.policy.simulating import Known, Simulation
 
@@ -47,10 +46,12 @@ def check(
       stillwatch policy check gate.toml --account ann --level email --verdict campaign
       stillwatch policy check gate.toml --json
     """
+    from stillwatch.policy.named import read_named_files
     from stillwatch.policy.reading import load_policy
 
     policy = load_policy(file)
     said = _described(policy)
+    said["files"] = [f"{one.field}: {one.path}, {one.holds}" for one in read_named_files(policy, file)]
     if account is not None:
         said["account"] = _shown(policy, account, org, level, verdict)
     if json_:
@@ -69,7 +70,7 @@ def check(
             typer.echo(f"  budget        {budget}")
         if not opened["budgets"]:
             typer.echo("  budget        none of its own")
-    for title in ("shared budgets", "verdicts", "networks", "licensed", "reasoning"):
+    for title in ("shared budgets", "verdicts", "networks", "licensed", "reasoning", "files"):
         typer.echo(f"\n{title}")
         for line in said[title.replace(" ", "_")] or ["none"]:
             typer.echo(f"  {plain_text(line)}")
@@ -176,6 +177,7 @@ def simulate(
     """
     from stillwatch.cli.scan import mapping_option, progress
     from stillwatch.ingest.source import open_logs
+    from stillwatch.policy.named import open_countries
     from stillwatch.policy.reading import load_policy
     from stillwatch.policy.sealed import load_snapshot
     from stillwatch.policy.simulating import COLUMNS, in_order, simulate_policy
@@ -184,7 +186,7 @@ def simulate(
     now, rules, mapping = datetime.now(UTC), load_policy(policy), mapping_option(map_ or [])
     standing = load_snapshot(snapshot, _key(key_file), now) if snapshot else empty_snapshot()
     known = _known(accounts, mapping)
-    countries = _countries(rules, policy)
+    countries = open_countries(policy.parent / rules.mmdb, policy) if rules.mmdb else None
     source = open_logs(logs, mapping=mapping, now=now)
     with progress() as on_progress:
         calls = in_order(
@@ -211,6 +213,7 @@ def screen(
     Examples:
       stillwatch policy screen organisations.csv --policy gate.toml
     """
+    from stillwatch.policy.named import add_list
     from stillwatch.policy.reading import load_policy
     from stillwatch.policy.screening import Listed
     from stillwatch.policy.screening import screen as screen_names
@@ -220,7 +223,7 @@ def screen(
         raise SettingsError(f"{policy} screens nobody", do="Write [screening] with lists.")
     listed = Listed()
     for name in rules.lists:
-        listed.add(_lines(policy.parent / name), name)
+        add_list(listed, name, policy)
     found = screen_names(
         _organisations(organisations), listed, _journal(_key(None)), at_least=rules.similarity, now=datetime.now(UTC)
     )
@@ -353,22 +356,11 @@ def _known(accounts: str | None, mapping: dict[str, str]) -> dict[str, Known]:
     return known_of(read_accounts(accounts, mapping=mapping)[0]) if accounts is not None else {}
 
 
-def _countries(policy: Policy, file: Path) -> Countries | None:
-    from stillwatch.policy.geo import Countries
-
-    return Countries.open(file.parent / policy.mmdb) if policy.mmdb else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the list {path} cannot be read", got=str(error)[:200], expected="one name a line") from error
-
-
 def _organisations(path: Path) -> dict[str, str]:
     try:
-        rows = list(csv.DictReader(_lines(path)))
+        rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read", got=str(error)[:200], expected="CSV with org_id and name") from error
     except csv.Error as error:
         raise InputError(f"{path} is not CSV", got=str(error)) from error
     if rows and not {"org_id", "name"} <= set(rows[0]):

@@ -40,6 +40,7 @@ from stillwatch.policy.budgets_redis import RedisBudgets
 from stillwatch.policy.geo import Countries
 from stillwatch.policy.live import Live
 from stillwatch.policy.model import Policy
+from stillwatch.policy.named import open_countries
 from stillwatch.policy.reading import load_policy
 from stillwatch.policy.sealed import gate_journal, gate_key, load_snapshot
 from stillwatch.policy.snapshot import Snapshot, empty_snapshot
@@ -68,7 +69,9 @@ class Ruled:
             PolicyError: one of them cannot be read. ExtraMissing: the policy names a database, and nothing reads it.
         """
         policy = load_policy(path)
-        return cls(policy, Live(path.parent / policy.mmdb, Countries.open) if policy.mmdb else None)
+        return cls(
+            policy, Live(path.parent / policy.mmdb, lambda mmdb: open_countries(mmdb, path)) if policy.mmdb else None
+        )
 
 
 class LiveRules:
