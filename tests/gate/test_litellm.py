@@ -75,6 +75,14 @@ def test_the_hook_lets_pass_and_journals(hooked: Proxy) -> None:
     assert asked["max_tokens"] == 9_000 and "stillwatch" not in json.dumps(asked)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_the_hook_refuses_half_a_character(hooked: Proxy, path: str) -> None:
+    """A lone surrogate is the client's own fault, whoever notices it, and reaches no model server."""
+    n_asked = len(hooked.behind.asked)
+    answer = hooked.chat(account(), "a\ud800b used=1", path=path)
+    assert 400 <= answer.status < 500 and len(hooked.behind.asked) == n_asked, answer.text
+
+
 def test_the_hook_denies(hooked: Proxy) -> None:
     """A model that no level opens does not reach the model server; the client hears a coarse word and an appeal id."""
     name, n_asked = account(), len(hooked.behind.asked)

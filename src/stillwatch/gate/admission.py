@@ -106,6 +106,8 @@ class Gate:
     ) -> None:
         self._rules, self._budgets, self._ledger, self._tickets = rules, budgets, ledger, tickets
         self._secret, self._origin, self._count = secret, origin, count()
+        self.n_unread = 0
+        """Requests that a face could not read, and refused without a decision."""
 
     @property
     def rules(self) -> Rules:

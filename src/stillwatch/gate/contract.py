@@ -137,7 +137,7 @@ def _post(name: str, summary: str, body: dict[str, Any], gives: str) -> dict[str
 
 _STATE = _object(
     status={"enum": ["ok", "failing"]}, decisions_lost={"type": "integer", "minimum": 0},
-    journal={"enum": ["unchecked", "checking", "whole", "broken"]},
+    requests_unread={"type": "integer", "minimum": 0}, journal={"enum": ["unchecked", "checking", "whole", "broken"]},
 )  # fmt: skip
 _HEALTH = {
     "get": {
