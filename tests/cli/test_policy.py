@@ -170,6 +170,19 @@ def test_recorded_lineages_are_taken(place: Path, capsys: pytest.CaptureFixture[
     assert json.loads(ran.out)["n_lineages"] == 1
 
 
+def test_a_dismissal_that_the_scan_recorded_counts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where this home's registry does not know the scan, run.json says who was dismissed, if it still held."""
+    for holds, n_dismissed in ((True, 1), (False, 0)):
+        run = json.loads((place / "findings" / "run.json").read_text("utf-8"))
+        said = {"verdict": "dismiss", "why": "x", "at": "2026-05-01", "campaign_id": "c1", "holds": holds}
+        kept = {"status": "new", "since": "2026-05-01T00:00:00+00:00", "absorbed": [], "split_from": []}
+        run["lineages"] = {"campaigns": [kept | {"campaign_id": "c1", "lineage_id": "L", "review": said}], "gone": []}
+        (place / "findings" / "run.json").write_text(json.dumps(run), "utf-8")
+        ran = ran_here(capsys, "policy", "compile", "findings", "--json")
+        assert json.loads(ran.out)["n_dismissed"] == n_dismissed
+        assert not (place / "home" / "registry.sqlite").exists()
+
+
 def test_an_appeal_takes_an_account_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An overturned account is not in the next snapshot; upheld later, it is again."""
     journal = Journal(place / "home" / "journal")

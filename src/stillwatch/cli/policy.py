@@ -119,6 +119,10 @@ def compile_(
       stillwatch policy compile findings --policy gate.toml
       stillwatch policy compile findings --out gate.snapshot --days 7
     """
+    from stillwatch.dossier.lineage import is_dismissed, of_folder
+    from stillwatch.dossier.words import counted
+    from stillwatch.keys import state_home
+    from stillwatch.lineages import REGISTRY, Lineages
     from stillwatch.policy.appeals import overturned_accounts
     from stillwatch.policy.compiling import compile_snapshot
     from stillwatch.policy.reading import load_policy
@@ -126,8 +130,11 @@ def compile_(
     from stillwatch.watermark.keys import KeyRing
 
     root, now = _key(key_file), datetime.now(UTC)
+    ends = now + timedelta(days=days)
     journal = _journal(root)
     overturned = overturned_accounts(journal)
+    known = of_folder(findings, Lineages(state_home(os.environ) / REGISTRY, key=root))
+    dismissed = {campaign for campaign, one in known.items() if is_dismissed(one)}
     snapshot = compile_snapshot(
         findings,
         policy=load_policy(policy) if policy else None,
@@ -135,25 +142,28 @@ def compile_(
         ring=KeyRing(root, journal=journal),
         now=now,
         kept_for=timedelta(days=days),
-        lineages=_lineages(lineages) or _recorded(findings),
+        lineages=_lineages(lineages) or {campaign: one.lineage_id for campaign, one in known.items()},
         overturned=overturned,
+        dismissed=dismissed,
     )
     write_snapshot(snapshot, out, root)
     said = {
         "out": str(out),
         "n_accounts": len(snapshot.accounts),
         "n_lineages": len({one.lineage_id for one in snapshot.lineages}),
+        "n_dismissed": len(dismissed),
         "n_overturned": len(overturned),
         "key_id": root.key_id("gate"),
         "policy_version": snapshot.policy_version,
-        "expires": (now + timedelta(days=days)).isoformat(),
+        "expires": ends.isoformat(),
     }
     if json_:
         typer.echo(json.dumps(said, indent=2, sort_keys=True))
         return
     typer.echo(
-        f"{plain_text(out)}: {said['n_accounts']:,} accounts in {said['n_lineages']:,} lineages, "
-        f"until {said['expires'][:10]}. {said['n_overturned']:,} overturned accounts left out."  # type: ignore[index]
+        f"{plain_text(out)}: {len(snapshot.accounts):,} accounts in {said['n_lineages']:,} lineages, "
+        f"until {ends:%Y-%m-%d}. Left out: {counted(len(dismissed), 'dismissed campaign')}, "
+        f"{counted(len(overturned), 'overturned account')}."
     )
 
 
@@ -334,19 +344,6 @@ def _lineages(path: Path | None) -> dict[str, str] | None:
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise InputError(f"{path} is no map of lineages", expected="an object: campaign id to lineage id")
     return found
-
-
-def _recorded(findings: Path) -> dict[str, str]:
-    """The lineages that the scan wrote into run.json; none where it did not, or cannot be read."""
-    from stillwatch.dossier.lineage import memory_of
-
-    try:
-        run = json.loads((findings / "run.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        # Compiling says what is wrong with the folder.
-        return {}
-    known = memory_of(run).campaigns if isinstance(run, dict) else {}
-    return {campaign: one.lineage_id for campaign, one in known.items()}
 
 
 def _known(accounts: str | None, mapping: dict[str, str]) -> dict[str, Known]:
