@@ -17,6 +17,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
@@ -31,7 +32,7 @@ import pyarrow.parquet as pq
 from stillwatch.audit.dataset import Dataset
 from stillwatch.audit.identity import leaks
 from stillwatch.audit.marks import MarkSearch, Pool, look_for_marks
-from stillwatch.audit.matching import Match, Rows, is_finding, is_lead, match_rows, weigh_match
+from stillwatch.audit.matching import Match, Rows, begins, is_finding, is_lead, match_rows, weigh_match
 from stillwatch.audit.registry import Registry, fill, match_key, printed
 from stillwatch.audit.written import Sample, estimate_written
 from stillwatch.journal import Journal
@@ -415,14 +416,15 @@ def judged(
     """Which rows of a file of this layout the audit calls copies, against each registered set alone."""
     if not rows.num_rows:
         return [Rows.joined([]) for _ in against]
-    batches = read(lines(folder / "audited.jsonl", rows, layout, before=before))
-    prints_of = [printed(batch, KEY, whole=True) for batch in batches]
-    return [Rows.joined([match_rows(part, one) for part in prints_of]) for one in against]
+    batches = list(read(lines(folder / "audited.jsonl", rows, layout, before=before)))
+    prints_of = [(printed(batch, KEY, whole=True), begins(batch)) for batch in batches]
+    return [Rows.joined([match_rows(part, one, first=first) for part, first in prints_of]) for one in against]
 
 
 def part_of(rows: Rows, n: int) -> Rows:
     """The first n rows."""
-    return Rows(rows.judged[:n], rows.copied[:n], rows.whole[:n], rows.asked[:n], rows.prints[:n])
+    end = int(np.searchsorted(np.cumsum(rows.first), n, "right"))
+    return Rows(*(getattr(rows, each.name)[:end] for each in fields(rows)))
 
 
 def read(path: Path) -> Iterator[pa.RecordBatch]:

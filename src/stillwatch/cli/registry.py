@@ -111,7 +111,7 @@ def match(
     """
     from stillwatch.audit.dataset import Dataset
     from stillwatch.audit.findings import match_finding
-    from stillwatch.audit.matching import Rows, match_rows, weigh_match
+    from stillwatch.audit.matching import Rows, begins, match_rows, weigh_match
     from stillwatch.audit.registry import Registry, match_key, printed
     from stillwatch.cli.scan import mapping_option, progress
 
@@ -124,7 +124,9 @@ def match(
     def judged(step: str, paths: Sequence[Path]) -> Rows:
         rows = Dataset(paths, mapping=mapping_option(map_ or []))
         batches = rows.batches(on_progress=lambda done, total: on_progress(step, done, total))
-        joined = Rows.joined([match_rows(printed(batch, prints_key), held, rate=rate) for batch in batches])
+        joined = Rows.joined(
+            [match_rows(printed(batch, prints_key), held, first=begins(batch), rate=rate) for batch in batches]
+        )
         if paths is data:
             lost.update(_lost(rows))
         return joined
