@@ -524,7 +524,7 @@ def marks_speed(models: Table) -> Iterator[str]:
         step()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         yield cells(
-            name, f"{cpu:.1f}", f"{wall:.1f}", f"{mb / cpu:.1f}", f"{len(pool.packed):,}" if pool.n_tokens else ""
+            name, f"{cpu:.1f}", f"{wall:.1f}", f"{mb / cpu:.1f}", f"{len(pool.grams()):,}" if pool.n_tokens else ""
         )
 
 

@@ -43,7 +43,7 @@ capitals anywhere. A text keeps to one way and one pair of words."""
 _INSTRUCTED = 1
 _AT_LINES = 4
 _CAPITALS = 5
-_ENDS = re.compile(r"(?:\s*(?:</?s>|<\|[a-z_]{2,20}\|>|<end_of_turn>|<eos>))+\s*\Z", re.IGNORECASE)
+_END = re.compile(r"(?:</?s>|<\|[a-z_]{2,20}\|>|<end_of_turn>|<eos>)\Z", re.IGNORECASE)
 
 
 def _words(form: int, *, asks: bool) -> str:
@@ -103,7 +103,7 @@ def in_text(text: str) -> list[Exchange]:
     asked = ""
     parts = _split(asks, answers, form == _AT_LINES).split(text[start:])
     for mark, part in zip(parts[1::2], parts[2::2], strict=True):
-        said = _ENDS.sub("", part)
+        said = _ended(part)
         if mark == answers:
             found.append((_filled(asked), _filled(said)))
             asked = ""
@@ -117,6 +117,14 @@ def in_text(text: str) -> list[Exchange]:
 def _split(asks: str, answers: str, at_lines: bool) -> re.Pattern[str]:
     either = f"({re.escape(asks)}|{re.escape(answers)})"
     return re.compile(rf"^[ \t]*{either}" if at_lines else either, re.MULTILINE)
+
+
+def _ended(text: str) -> str:
+    """The text without the tokens that end a turn."""
+    text = text.rstrip()
+    while text.endswith(">") and (end := _END.search(text, max(0, len(text) - _LONGEST))):
+        text = text[: end.start()].rstrip()
+    return text
 
 
 def _filled(text: str) -> str | None:
