@@ -95,7 +95,7 @@ class Pool:
         self._n_seen += len(new) + new.n_repeated
         self._new.append(self._kept(new.packed))
         self._n_new += len(self._new[-1])
-        # As many new ones as there are old, at least: each pair is then sorted a few times, however many rows there are.
+        # As many new ones as there are old, at least: so no pair is sorted more than a few times.
         if self._n_new > max(len(self._packed), _AT_LEAST_NEW):
             self._settle()
 
