@@ -124,6 +124,16 @@ def test_parquet_and_csv_give_what_jsonl_gives(tmp_path: Path) -> None:
     assert [read.rejects for read in dataset.files] == [{"row_without_text": 1}, {}]
 
 
+@pytest.mark.parametrize("content", [b"[]", b"[" * 9000, b'{"data": [ {', b"[1, 2"])
+def test_a_document_without_a_row_says_so(tmp_path: Path, content: bytes) -> None:
+    """JSON that holds no whole row is named for that, not as an empty file; what stands beside it is read."""
+    written(tmp_path / "a.json", content)
+    written(tmp_path / "b.jsonl", lines([PAIR]))
+    _, dataset = read(tmp_path)
+    assert dataset.files[1].n_rows == 1 and dataset.files[0].n_rows == 0
+    assert dataset.files[0].unreadable != "an empty file"
+
+
 def test_a_column_of_ones_own_is_mapped(tmp_path: Path) -> None:
     """`--map` names a column that no table knows, and refuses a target that is none of ours."""
     path = written(tmp_path / "odd.jsonl", lines([{"frage": "Why?", "antwort": "Because."}]))

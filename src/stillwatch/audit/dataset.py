@@ -196,6 +196,8 @@ def _straight(file: LogFile, folder: Path, read: FileRead) -> LogFile:
             lines.write(unroller.feed(piece))
         if stream.cut:
             read.rejects["truncated_file"] += 1
+    if not target.stat().st_size:
+        raise InputError("a JSON document without a row")
     return replace(file, path=target, packing="", n_bytes=target.stat().st_size)
 
 

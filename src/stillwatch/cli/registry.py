@@ -167,7 +167,13 @@ def _filled(
     rows = Dataset(logs, mapping=mapping_option(map_ or []))
     with progress() as on_progress:
         batches = rows.batches(on_progress=lambda done, total: on_progress("Reading answers", done, total))
+        n_before = registry.about.n_answers
         grown = fill(registry, batches, match_key(key))
+    if grown.about.n_answers == n_before:
+        raise InputError(
+            "no answer in these logs", got=f"{sum(one.n_rows for one in rows.files):,} rows of prompts",
+            do="Name the column that holds answers: --map theirs=completion",
+        )  # fmt: skip
     return grown, _lost(rows)
 
 
