@@ -48,6 +48,11 @@ class Texts:
     def __len__(self) -> int:
         return len(self.owner)
 
+    def of(self, positions: Ints) -> Texts:
+        """Those of some accounts."""
+        kept = np.flatnonzero(np.isin(self.owner, positions))
+        return Texts(self.owner[kept], self.prompts.take(pa.array(kept)))
+
 
 def choose_texts(population: Population, groups: Sequence[Ints], peers: Ints, *, key: HashKey) -> Wanted:
     """Choose members and, in their peer groups, outsiders; in the order of their keyed hashes, so nobody can tell who.
@@ -63,7 +68,12 @@ def choose_texts(population: Population, groups: Sequence[Ints], peers: Ints, *,
     for peer in np.unique(peers[inside]):
         outsiders = np.flatnonzero(~inside & (peers == peer))
         chosen.append(outsiders[np.argsort(account[outsiders], kind="stable")][:PEERS_READ])
-    at = np.unique(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
+    return wanted_of(population, np.unique(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64), key=key)
+
+
+def wanted_of(population: Population, at: Ints, *, key: HashKey) -> Wanted:
+    """The prompts to read again of the accounts at these positions."""
+    account = population.profiles.column("account").to_numpy()
     at = at[np.argsort(account[at], kind="stable")]
     prompts = population.profiles.column("prompts").combine_chunks()
     starts = prompts.offsets.to_numpy().astype(np.int64)

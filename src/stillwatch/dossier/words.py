@@ -42,7 +42,7 @@ VERDICTS = {
     "lead": "lead: some evidence, not enough",
     "shared_access": "shared access: abuse perhaps, but no harvest",
     "declared": "declared: one organisation or one payer accounts for it",
-    "single_account": "one heavy account",
+    "single_account": "one heavy account, unlike its peers",
     "cannot_tell": "cannot tell: too little data",
 }
 

@@ -217,6 +217,15 @@ HYPOTHESES = (
     ),
 )
 
+OWN_USE = Hypothesis(
+    "own_use",
+    "the account grades answers, or asks for reasoning, for the use of its own holder",
+    (),
+    everybody,
+    "what the holder does with the answers: a declared use or a licence, or a model trained on them",
+)
+"""What one account can never be told from; weighed against no group."""
+
 LEFT_OPEN: Mapping[str, Signal] = {
     signal.name: signal for signal in (IDENTITY, FUNDING, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
 }
