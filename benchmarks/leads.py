@@ -224,7 +224,8 @@ program each, a bot through its server, and who has many networks is a heavy use
 networks of their own either. The hours of the day name users on the move more often than shared accounts, and no rank
 of one account can weigh enough (below). Ranks are among all peers, other shared accounts included. What is left in a
 Profile is the mix of scripts, a proxy of language and never evidence. What could decide is not in it: conversations
-that run at the same time, and the end users that a gateway names.
+that run at the same time, and the end users that a gateway names. So the verdict is given to groups of accounts that
+one operator holds, and never to one account.
 
 ## One heavy account
 
