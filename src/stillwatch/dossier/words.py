@@ -30,6 +30,7 @@ KINDS = {
     "head": "opening words of prompts",
     "tail": "closing words of prompts",
     "sign_up": "hour of sign-up",
+    "conversation": "conversation carried on",
 }
 """Trait kinds in plain words; a kind not listed is shown under its own name."""
 

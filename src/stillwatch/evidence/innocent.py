@@ -193,7 +193,14 @@ HYPOTHESES = (
     Hypothesis(
         "popular_tool",
         "the accounts use the same tool, popular or not, which sends its own prompts through its own client",
-        ("shared_identity", "shared_issuers", "shared_network_client", "sign_up_bursts", "sign_up_window"),
+        (
+            "shared_identity",
+            "shared_issuers",
+            "shared_network_client",
+            "handed_over",
+            "sign_up_bursts",
+            "sign_up_window",
+        ),
         carriers_of_tool,
         "other users of the tool who share payment and networks with the group as often as its members do",
         # What people ask of a tool is their own, and repeats as it does among their peers; but some tools are for
