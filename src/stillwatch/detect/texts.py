@@ -7,7 +7,7 @@ order of the log. The text lives in memory while it is weighed and goes nowhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,11 @@ class Texts:
     def __len__(self) -> int:
         return len(self.owner)
 
+    def of(self, positions: Ints, *, near: Ints) -> Texts:
+        """Those of some accounts, of whom some were chosen because they come near a candidate."""
+        kept = np.flatnonzero(np.isin(self.owner, positions))
+        return Texts(self.owner[kept], self.prompts.take(pa.array(kept)), near)
+
 
 def choose_texts(population: Population, candidates: Sequence[Candidate], peers: Ints, *, key: HashKey) -> Wanted:
     """Choose members, outsiders of their peer groups, and who comes near; the first two by keyed hash, so that nobody
@@ -80,7 +85,12 @@ def choose_texts(population: Population, candidates: Sequence[Candidate], peers:
         chosen.append(outsiders[np.argsort(account[outsiders], kind="stable")][:PEERS_READ])
     fair = np.unique(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
     near = np.setdiff1d(np.concatenate([_nearest(candidate) for candidate in candidates] or [fair]), fair)
-    at = np.concatenate([fair, near])
+    return replace(wanted_of(population, np.concatenate([fair, near]), key=key), near=near)
+
+
+def wanted_of(population: Population, at: Ints, *, key: HashKey) -> Wanted:
+    """The prompts to read again of the accounts at these positions."""
+    account = population.profiles.column("account").to_numpy()
     at = at[np.argsort(account[at], kind="stable")]
     prompts = population.profiles.column("prompts").combine_chunks()
     starts = prompts.offsets.to_numpy().astype(np.int64)
@@ -89,7 +99,7 @@ def choose_texts(population: Population, candidates: Sequence[Candidate], peers:
     owner = np.repeat(at, lengths)
     within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     pairs = combine([account[owner], flat[np.repeat(starts[at], lengths) + within]], key)
-    return Wanted(account[at], at, np.sort(pairs), near)
+    return Wanted(account[at], at, np.sort(pairs), np.zeros(0, np.int64))
 
 
 def _nearest(candidate: Candidate) -> Ints:

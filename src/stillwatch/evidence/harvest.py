@@ -96,7 +96,7 @@ class WorkTemplates:
 
     def _half(self, subject: Subject, choosers: Mask) -> Finding | None:
         population, traits, members = subject.population, subject.traits, subject.candidate.members
-        content = traits.of_family("content")
+        content = traits.of_family("content") & traits.forming
         templates = enriched_hubs(traits, members[choosers[members]], within=content)
         if not templates.any():
             return None

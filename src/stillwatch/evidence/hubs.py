@@ -73,7 +73,8 @@ class SharedHubs:
         members = members[who.unit[members] >= 0]
         if not len(members):
             return None
-        hubs = np.flatnonzero(traits.of_family(self.family) & traits.half(number ^ 1))
+        looked_at = np.array([kind.family == self.family and kind.column in self.needs for kind in KINDS])
+        hubs = np.flatnonzero(looked_at[traits.kind] & traits.half(number ^ 1))
         carriers = who.carriers[hubs].sum(axis=1)
         observed, expected = who.observed(members)[hubs], who.expected(members, hubs)
         enough = (carriers >= SMALLEST_MEETING) & (expected > 0) & (expected < carriers)

@@ -206,7 +206,14 @@ HYPOTHESES = (
     Hypothesis(
         "popular_tool",
         "the accounts use the same tool, popular or not, which sends its own prompts through its own client",
-        ("shared_identity", "shared_issuers", "shared_network_client", "sign_up_bursts", "sign_up_window"),
+        (
+            "shared_identity",
+            "shared_issuers",
+            "shared_network_client",
+            "handed_over",
+            "sign_up_bursts",
+            "sign_up_window",
+        ),
         carriers_of_tool,
         "other users of the tool who share payment and networks with the group as often as its members do",
         # What people ask of a tool is their own, and repeats as it does among their peers; but some tools are for
@@ -238,6 +245,15 @@ HYPOTHESES = (
         at_one_place=("several_fleets", "elicitation_by_task"),
     ),
 )
+
+OWN_USE = Hypothesis(
+    "own_use",
+    "the account grades answers, or asks for reasoning, for the use of its own holder",
+    (),
+    everybody,
+    "what the holder does with the answers: a declared use or a licence, or a model trained on them",
+)
+"""What one account can never be told from; weighed against no group."""
 
 LEFT_OPEN: Mapping[str, Signal] = {
     signal.name: signal for signal in (IDENTITY, FUNDING, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)

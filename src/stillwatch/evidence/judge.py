@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stillwatch.detect.growth import overlap
 from stillwatch.detect.traits import FAMILIES
 from stillwatch.evidence.belonging import told_by_prompts
-from stillwatch.evidence.innocent import Margin, hedged_bits, weigh_innocent
+from stillwatch.evidence.innocent import SPEAKS, Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.signal import Finding, Signal, Subject
 from stillwatch.kernels.evalues import e_bh, mean_e_log2
 from stillwatch.settings import Bars
@@ -169,7 +169,24 @@ def verdict(weighed: Weighed, q_value: float, bars: Bars, *, n_min_population: i
         return "campaign"
     unit = population.unit[members]
     largest = np.bincount(unit).max() / len(unit)
-    return "declared" if largest >= DECLARED_SHARE else "lead"
+    if largest >= DECLARED_SHARE:
+        return "declared"
+    return "shared_access" if is_shared_access(weighed, bars) else "lead"
+
+
+def is_shared_access(weighed: Weighed, bars: Bars) -> bool:
+    """Whether one operator holds the accounts and what is asked through them is like anybody's.
+
+    One operator is shown, and beyond what any innocent cause explains by what content has no part in; both harvest
+    signals were asked and neither speaks. Without text, or where nobody's prompts repeat, that cannot be said.
+    """
+    beyond = min(sum(bits for family, bits in one.parts.items() if family != "content") for one in weighed.margins)
+    return (
+        weighed.operator_bits >= bars.operator_bits_min
+        and beyond >= bars.innocent_margin_bits_min
+        and {"elicitation", "partition"} <= set(weighed.findings)
+        and weighed.harvest_bits < SPEAKS
+    )
 
 
 def _capabilities(subject: Subject) -> dict[str, float]:

@@ -151,8 +151,8 @@ def _arrays(path: Path) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        for n, line in enumerate(file, 1):
-            line = line.removeprefix(codecs.BOM_UTF8) if n == 1 else line
+        for n, read in enumerate(file, 1):
+            line = read.removeprefix(codecs.BOM_UTF8) if n == 1 else read
             if line.strip():
                 try:
                     row = msgspec.json.decode(line)
