@@ -32,9 +32,11 @@ def plain() -> Town:
     return street(lambda number, person, rng: None, n=260)
 
 
-def weighed(operator: float = 40.0, harvest: float = 40.0, margin: float = 40.0, *, start: int = 0) -> Weighed:
-    """A group of twenty with these bits, whatever its members did."""
-    subject = plain().subject(np.arange(start, start + 20))
+def weighed(
+    operator: float = 40.0, harvest: float = 40.0, margin: float = 40.0, *, start: int = 0, n: int = 20
+) -> Weighed:
+    """A group with these bits, whatever its members did."""
+    subject = plain().subject(np.arange(start, start + n))
     margins = [Margin(hypothesis, margin + at, {}) for at, hypothesis in enumerate(HYPOTHESES)]
     return Weighed(subject, {}, operator, harvest, margins, {})
 
@@ -212,21 +214,17 @@ def test_q_values_control_all_groups_of_a_scan() -> None:
 
 
 def test_of_overlapping_groups_one_is_judged() -> None:
-    """Of those that clear the bars the one whose members have most bits, of others the one that is nearest to it."""
-    loose, sharp, away = (
-        belonging(weighed(margin=30.0), 8.0),
-        belonging(weighed(margin=12.0, start=5), 9.0),
-        weighed(start=40),
-    )
-    said = ruled(loose, sharp, away)
-    assert {int(one.weighed.subject.candidate.members[0]) for one in said} == {5, 40}
-    assert {one.q_value for one in said} == set(q_values([loose, sharp, away])[1:])
-    short = belonging(weighed(margin=2.0, start=5), 90.0)
-    assert ruled(loose, short)[0].weighed is loose
-    nearer = weighed(margin=5.0)
-    assert ruled(short, nearer)[0].weighed is nearer
-    barely = weighed(start=15)
-    assert len(ruled(sharp, barely)) == 2
+    """Of those that clear the bars the whole and not a part, of those alike the purest, of others the nearest to it."""
+    part, away = belonging(weighed(n=12), 9.0), weighed(start=40)
+    whole, pure = belonging(weighed(n=24), 8.0), belonging(weighed(n=20, margin=8.0), 9.0)
+    said = ruled(part, whole, pure, away)
+    assert [id(one.weighed) for one in said] == [id(pure), id(away)]
+    assert {one.q_value for one in said} == set(q_values([part, whole, pure, away])[2:])
+    assert [id(one.weighed) for one in ruled(part, whole)] == [id(whole)]
+    short, nearer = belonging(weighed(margin=2.0, start=5), 90.0), weighed(margin=5.0)
+    assert [id(one.weighed) for one in ruled(short, whole)] == [id(whole)]
+    assert [id(one.weighed) for one in ruled(short, nearer)] == [id(nearer)]
+    assert len(ruled(weighed(start=5), weighed(start=15))) == 2
 
 
 def belonging(one: Weighed, bits: float) -> Weighed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,13 +11,15 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.detect.growth import overlap
+from stillwatch.detect.growth import jaccard, overlap
 from stillwatch.detect.traits import FAMILIES
 from stillwatch.evidence.belonging import told_by_prompts
 from stillwatch.evidence.innocent import SPEAKS, Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.signal import Finding, Signal, Subject
 from stillwatch.kernels.evalues import e_bh, mean_e_log2
 from stillwatch.settings import Bars
+
+Ints = npt.NDArray[np.int64]
 
 DECLARED_SHARE = 0.8
 """Share of members in one declared organisation or paying unit at which the operator is no secret."""
@@ -126,27 +128,39 @@ def q_values(weighed: Sequence[Weighed]) -> list[float]:
     return [float(q) for q in e_bh(np.array([one.e_log2 for one in weighed]))] if weighed else []
 
 
+ALIKE = 0.75
+"""Jaccard index from which two groups are one campaign with more or fewer bystanders, and not a part and the whole."""
+
+
 def apart(weighed: Sequence[tuple[Weighed, float]], bars: Bars) -> list[tuple[Weighed, float]]:
     """Of groups that share more than half of the smaller's members, one.
 
-    Of those that clear the bars it is the one whose members have most bits together: a part of a campaign lacks some
-    of them, and with bystanders the others belong less surely than they gain. Of the rest it is the one that clears
-    its questions by most: one that has taken in bystanders says less, or leaves more to an innocent explanation.
+    Of those that clear the bars it is the one whose members have most bits together, since a part of a campaign lacks
+    some of them; of those alike to that one, it is the one whose members have most bits each, since bystanders have
+    few. Where none clears the bars it is the one that comes nearest: a group that has taken in bystanders says less for
+    both questions, or leaves more to an innocent explanation.
     """
-
-    def rank(each: tuple[Weighed, float]) -> tuple[bool, float]:
-        one, q_value = each
-        if shortfalls(one, q_value, bars):
-            return True, -min(one.e_log2, one.best_innocent.bits)
-        candidate = one.subject.candidate
-        return False, -float(candidate.bits[candidate.members].sum())
-
+    clear = [each for each in weighed if not shortfalls(*each, bars)]
+    short = [each for each in weighed if shortfalls(*each, bars)]
+    best = [
+        max((other for other in clear if _shared(jaccard, one, other) >= ALIKE), key=lambda each: _bits_of(each).mean())
+        for one in sorted(clear, key=lambda each: -_bits_of(each).sum())
+    ]
+    nearest = sorted(short, key=lambda each: -min(each[0].e_log2, each[0].best_innocent.bits))
     kept: list[tuple[Weighed, float]] = []
-    for one, q_value in sorted(weighed, key=rank):
-        members = one.subject.candidate.members
-        if not any(overlap(members, other.subject.candidate.members) > 0.5 for other, _ in kept):
-            kept.append((one, q_value))
+    for one in (*best, *nearest):
+        if not any(_shared(overlap, one, other) > 0.5 for other in kept):
+            kept.append(one)
     return kept
+
+
+def _bits_of(one: tuple[Weighed, float]) -> npt.NDArray[np.float64]:
+    candidate = one[0].subject.candidate
+    return candidate.bits[candidate.members]
+
+
+def _shared(measure: Callable[[Ints, Ints], float], one: tuple[Weighed, float], other: tuple[Weighed, float]) -> float:
+    return measure(one[0].subject.candidate.members, other[0].subject.candidate.members)
 
 
 def shortfalls(weighed: Weighed, q_value: float, bars: Bars) -> dict[str, float]:
