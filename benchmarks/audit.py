@@ -2,6 +2,8 @@
 
     python benchmarks/audit.py [--only PART ...] [--write benchmarks/audit.md]
 
+With `--only`, `--write` puts the parts taken in the place of the old ones.
+
 Answers of public models to one set of prompts (`STILLWATCH_SHARED/data/model_outputs`; for measuring only) stand for
 real text. Peers that are installed (rensa, datasketch) do the same work in the same run, on one thread, in CPU time.
 """
@@ -17,6 +19,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
@@ -31,7 +34,7 @@ import pyarrow.parquet as pq
 from stillwatch.audit.dataset import Dataset
 from stillwatch.audit.identity import leaks
 from stillwatch.audit.marks import MarkSearch, Pool, look_for_marks
-from stillwatch.audit.matching import Match, Rows, is_finding, is_lead, match_rows, weigh_match
+from stillwatch.audit.matching import Match, Rows, begins, is_finding, is_lead, match_rows, weigh_match
 from stillwatch.audit.registry import Registry, fill, match_key, printed
 from stillwatch.audit.written import Sample, estimate_written
 from stillwatch.journal import Journal
@@ -401,6 +404,10 @@ def planted_in_files(models: Table) -> Iterator[str]:
                     n_found = sum(is_finding(match, n_registries=1) for match in matches)
                     shown += [f"{np.mean(shares):.3f} ({max(abs(x - truth) for x in shares):.3f})", str(n_found)]
                 yield cells(layout, name, *shown)
+    yield ""
+    yield "The last layout shows what cannot be told: where nothing marks the end of the prompt the text is judged"
+    yield "whole. Rows that repeat a registered set's prompt word for word then hold text of that set, whoever"
+    yield "answered; they raise the share where the registered set has that form too, and make no finding alone."
 
 
 def filled(folder: Path, rows: pa.Table, layout: Layout) -> Registry:
@@ -415,14 +422,15 @@ def judged(
     """Which rows of a file of this layout the audit calls copies, against each registered set alone."""
     if not rows.num_rows:
         return [Rows.joined([]) for _ in against]
-    batches = read(lines(folder / "audited.jsonl", rows, layout, before=before))
-    prints_of = [printed(batch, KEY, whole=True) for batch in batches]
-    return [Rows.joined([match_rows(part, one) for part in prints_of]) for one in against]
+    batches = list(read(lines(folder / "audited.jsonl", rows, layout, before=before)))
+    prints_of = [(printed(batch, KEY, whole=True), begins(batch)) for batch in batches]
+    return [Rows.joined([match_rows(part, one, first=first) for part, first in prints_of]) for one in against]
 
 
 def part_of(rows: Rows, n: int) -> Rows:
     """The first n rows."""
-    return Rows(rows.judged[:n], rows.copied[:n], rows.whole[:n], rows.asked[:n], rows.prints[:n])
+    end = int(np.searchsorted(np.cumsum(rows.first), n, "right"))
+    return Rows(*(getattr(rows, each.name)[:end] for each in fields(rows)))
 
 
 def read(path: Path) -> Iterator[pa.RecordBatch]:
@@ -475,6 +483,10 @@ LAYOUTS: dict[str, Layout] = {
     "plain text, prompt and answer": lambda asked, said, _: {
         "text": f"### Instruction:\n{asked}\n\n### Response:\n{said}"
     },
+    "plain text, two exchanges": lambda asked, said, before: {
+        "text": f"Human: {before[0]}\n\nAssistant: {before[1]}\n\nHuman: {asked}\n\nAssistant: {said}"
+    },
+    "plain text, prompt and answer unmarked": lambda asked, said, _: {"text": f"{asked}\n\n{said}"},
 }
 """How a prompt and its answer, and for some the exchange before them, become a row."""
 
@@ -503,7 +515,7 @@ def marks_speed(models: Table) -> Iterator[str]:
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=32_000, initial_alphabet=alphabet, show_progress=False)
     made.train_from_iterator(answers[::10].drop_null().to_pylist(), trainer)
     mb = answers.nbytes / 1e6
-    yield f"\n## Speed of `audit --marks`: {mb:.0f} MB of answers, load {os.getloadavg()[0]:.1f} at the start"
+    yield f"\n## Speed of `audit --marks`: {mb:.0f} MB of answers"
     yield ""
     yield f"A tokenizer of {made.get_vocab_size():,} entries, trained on a tenth of the answers (tokenizers"
     yield f"{metadata.version('tokenizers')}, on all cores; the rest on one thread); one provider key, 1,000 unused."
@@ -522,7 +534,7 @@ def marks_speed(models: Table) -> Iterator[str]:
         step()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         yield cells(
-            name, f"{cpu:.1f}", f"{wall:.1f}", f"{mb / cpu:.1f}", f"{len(pool.packed):,}" if pool.n_tokens else ""
+            name, f"{cpu:.1f}", f"{wall:.1f}", f"{mb / cpu:.1f}", f"{len(pool.grams()):,}" if pool.n_tokens else ""
         )
 
 
@@ -622,18 +634,30 @@ def main() -> None:
         "identity": lambda: identity(models),
         "written": lambda: written(models),
     }
-    told = [
-        "# Audit and registry",
-        "",
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
-        f"load {os.getloadavg()[0]:.1f} at the start; command: `python benchmarks/audit.py`",
-    ]
+    machine = (
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+    told = ["# Audit and registry", "", f"{machine}; command: `python benchmarks/audit.py`; each part says its load."]
     for name, part in parts.items():
-        for line in part() if name in (options.only or parts) else ():
-            print(line, flush=True)
-            told.append(line)
+        if name in (options.only or parts):
+            load_is = f"\nLoad {os.getloadavg()[0]:.1f} at the start."
+            for at, line in enumerate(part()):
+                for one in (line, load_is) if at == 0 else (line,):
+                    print(one, flush=True)
+                    told.append(one)
     if options.write:
-        options.write.write_text("\n".join(told) + "\n", "utf-8")
+        old = options.write.read_text("utf-8") if options.only and options.write.exists() else ""
+        options.write.write_text(put("\n".join(told) + "\n", into=old), "utf-8")
+
+
+def put(new: str, *, into: str) -> str:
+    """The sections of a report in the place of those with the same title (up to its colon) in another."""
+
+    def sections(text: str) -> dict[str, str]:
+        return {part.split("\n")[0].split(":")[0]: part for part in text.split("\n## ")}
+
+    _, *titles = sections(new)
+    return "\n## ".join((sections(into) | {title: sections(new)[title] for title in titles}).values()) if into else new
 
 
 if __name__ == "__main__":

@@ -87,6 +87,10 @@ def _bars(play: Play, quick: bool, large: bool) -> list[str]:
     return make(rows)
 
 
+def _calibration(play: Play, quick: bool, large: bool) -> list[str]:
+    return tables.calibration(play("calibration", sections.calibration(quick)))
+
+
 def _shares(name: str) -> str:
     """What the accounts of a population have in common by construction, in words."""
     if name == ANYBODY:
@@ -102,6 +106,7 @@ def _shares(name: str) -> str:
 SECTIONS: dict[str, Maker] = {
     "recall": _recall, "ordinary": _ordinary, "parity": _parity, "channels": _channels, "ablations": _ablations,
     "sizes": _sizes, "reliability": _reliability, "evalues": _evalues, "peers": _peers, "bars": _bars,
+    "calibration": _calibration,
 }  # fmt: skip
 
 

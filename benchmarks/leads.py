@@ -1,18 +1,20 @@
-"""leads: what a Profile can tell of shared access and of one heavy account, measured before a verdict is built on it.
+"""leads: what a Profile can tell of shared access, and whom the verdict on one heavy account names.
 
     python benchmarks/leads.py [--seeds 3] [--write benchmarks/leads.md]
 
 Two verdicts of single accounts are wanted: `shared_access` (many people behind one account, no harvest) and
 `single_account` (one heavy account that harvests alone). This measures the tests that first come to mind, on made-up
-worlds where the truth is known, and shows why neither verdict is given yet.
+worlds where the truth is known: why the first is not given on a Profile alone, and how often the second names whom.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-from collections import defaultdict
+import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from scipy.stats import beta
 
+from stillwatch import LocalEngine, RootKey, ScanRequest, load_settings, scan
 from stillwatch.detect.digest import RowKeys, digest
 from stillwatch.detect.population import Population, build_population
 from stillwatch.detect.profiles import deduplicate, profile
-from stillwatch.kernels.evalues import conformal_p, e_bh, rank_e_log2
-from stillwatch.keys import RootKey, Secret
-from stillwatch.sim.scenarios import Scenario, campaign, ordinary
-from stillwatch.sim.world import Played, play
+from stillwatch.kernels.evalues import conformal_p, rank_e_log2
+from stillwatch.keys import Secret
+from stillwatch.sim.scenarios import Scenario, campaign, load_scenario, ordinary
+from stillwatch.sim.world import Played, play, write_world
 
 Floats = npt.NDArray[np.float64]
 
@@ -141,27 +145,57 @@ def shared_access(seeds: range) -> list[str]:
     return lines
 
 
-def heavy_account(seeds: range) -> list[str]:
-    """What the rank of one heavy account weighs, and what e-BH over all accounts makes of it."""
-    lines = [
-        "| seed | accounts | exchanges of the harvester | rank among peers | bits | q |",
-        "|---|---|---|---|---|---|",
-    ]
+def worlds() -> dict[str, tuple[Scenario, int]]:
+    """Worlds with and without one key that harvests alone: the scenario, and how many such keys there are."""
     alone = campaign("one_key", crew={"n_accounts": 1})
-    for seed in seeds:
-        played = play(Scenario(populations=CROWD[:1], campaigns=(alone,)), seed=seed)
-        population = population_of(played)
-        crew = set(played.truth.filter(pc.is_valid(played.truth["campaign"]))["account_id"].to_pylist())
-        volume = population.counter("n_exchanges").astype(np.float64)
-        bits = np.full(len(population), -1.0)
-        for i in range(len(population)):
-            others = (population.peer == population.peer[i]) & (np.arange(len(population)) != i)
-            bits[i] = rank_e_log2(conformal_p(volume[i], volume[others]))[()]
-        at = next(i for i, name in enumerate(population.account_ids) if name in crew)
-        rank = int((volume[population.peer == population.peer[at]] > volume[at]).sum()) + 1
-        q = e_bh(bits)[at]
-        lines.append(f"| {seed} | {len(population):,} | {volume[at]:,.0f} | {rank} | {bits[at]:.1f} | {q:.2g} |")
+    people = Scenario(populations=(ordinary("consumer", n_accounts=1_500), ordinary("coding_agent", n_accounts=300)))
+    bench, lookalikes = load_scenario("bench").quiet(), load_scenario("lookalikes").quiet()
+    return {
+        "people and agents": (people, 0),
+        "people and agents, one key": (people.having(alone), 1),
+        "bench": (bench, 0),
+        "bench, one key": (bench.having(alone), 1),
+        "look-alikes": (lookalikes, 0),
+        "look-alikes, one key": (lookalikes.having(alone), 1),
+    }
+
+
+def heavy_account(seeds: range) -> list[str]:
+    """Who is a lead by itself, in worlds with and without a key that harvests alone."""
+    header = ["world", "keys that harvest", "of these leads", "worlds with another lead", "others named", "who"]
+    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for name, (scenario, planted) in worlds().items():
+        caught, disturbed, others = 0, 0, Counter[str]()
+        for seed in seeds:
+            truth, named = _alone(scenario, seed)
+            ordinary_ones = [truth[one] for one in named if truth[one] != "one_key"]
+            caught += len(named) - len(ordinary_ones)
+            disturbed += bool(ordinary_ones)
+            others.update(ordinary_ones)
+        who = ", ".join(f"{one} {n}" for one, n in others.most_common()) or "nobody"
+        cells = [interval(caught, planted * len(seeds)) if planted else "none", interval(disturbed, len(seeds))]
+        lines.append(f"| {name} | {planted * len(seeds)} | {' | '.join(cells)} | {sum(others.values())} | {who} |")
     return lines
+
+
+def _alone(scenario: Scenario, seed: int) -> tuple[dict[str, str], list[str]]:
+    """Each account's campaign or population, and those that are a lead by themselves."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = write_world(scenario, Path(folder) / "world", seed=seed, threads=1)
+        settings = load_settings(None, {}, {"scan.threads": 1})
+        findings = scan(
+            ScanRequest(logs=[world.exchanges], accounts=world.accounts),
+            settings=settings,
+            engine=LocalEngine(threads=1, memory_mb=512, n_shards=16),
+            key=RootKey(Secret(bytes([seed]) * 32)),
+            now=datetime(2027, 1, 1, tzinfo=UTC),
+            clock=lambda: 0.0,
+        )
+        rows = pq.read_table(world.truth).to_pylist()
+    evidence = findings.evidence.filter(pc.equal(findings.evidence["subject_kind"], "account"))
+    shown = pc.is_in(findings.evidence_rows["evidence_id"], value_set=evidence["evidence_id"].combine_chunks())
+    named = findings.evidence_rows.filter(shown)["account_id"].unique().to_pylist()
+    return {row["account_id"]: row["campaign"] or row["population"] for row in rows}, named
 
 
 def limits() -> list[str]:
@@ -190,23 +224,24 @@ program each, a bot through its server, and who has many networks is a heavy use
 networks of their own either. The hours of the day name users on the move more often than shared accounts, and no rank
 of one account can weigh enough (below). Ranks are among all peers, other shared accounts included. What is left in a
 Profile is the mix of scripts, a proxy of language and never evidence. What could decide is not in it: conversations
-that run at the same time, and the end users that a gateway names.
+that run at the same time, and the end users that a gateway names. So the verdict is given to groups of accounts that
+one operator holds, and never to one account.
 
 ## One heavy account
-
-The rank of its volume among peers, as an e-value, and e-BH over all accounts.
-
-{heavy}
 
 A rank among n accounts cannot weigh more than about log2(n / ln(n)^2) bits, and to choose one account among as many
 asks for more:
 
 {limits}
 
-So ranks alone can never name one account, however heavy. It takes evidence from inside the account, prompt by prompt,
-whose null is measured with the overdispersion of ordinary accounts.
+So no rank can choose one account among all. What `single_account` does instead: it examines the eight heaviest
+accounts only, of 1,000 exchanges or more, and compares what each one's prompts ask for with the 500 heaviest of its
+peers; e-BH over those examined, at q of at most 0.1. Leads of that kind, and whom they name:
 
-Neither verdict is given in this version.
+{heavy}
+
+The crowd decides: where dozens of customers grade answers or ask for steps all day, a key that does so too is one of
+them, and a grader who is among the heaviest may be a lead. A lead accuses nobody, and none of these is a campaign.
 """
 
 

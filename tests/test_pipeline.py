@@ -28,8 +28,9 @@ from stillwatch.errors import InputError
 from stillwatch.keys import RootKey, Secret
 from stillwatch.records import FINDINGS, SCHEMA_VERSION, VERDICTS
 from stillwatch.settings import Bars, ScanSettings, Settings
-from stillwatch.sim.world import Played, World
-from tests.worlds import KEY, crew_of, saved, scanned, without, written
+from stillwatch.sim.scenarios import Scenario, campaign, ordinary
+from stillwatch.sim.world import Played, World, play
+from tests.worlds import KEY, ORDINARY, crew_of, saved, scanned, without, written
 
 
 @pytest.fixture
@@ -57,6 +58,24 @@ def test_without_the_campaign_nothing_is_found(quiet: Played, tmp_path: Path) ->
     found = scanned(logs, accounts=accounts)
     assert found.campaigns.num_rows == found.members.num_rows == 0
     assert set(found.leads["verdict"].to_pylist()) <= set(VERDICTS) - {"campaign"}
+
+
+def test_accounts_sold_on_to_ordinary_people_are_shared_access(tmp_path: Path) -> None:
+    """One operator's accounts whose users ask what anybody asks: a verdict of its own, and no campaign."""
+    talk, crew = dict(ordinary("consumer").speech), {"n_accounts": 80, "exchanges": 40, "exits": {"cloud": (2, 5)}}
+    farm = campaign(
+        "relay", cover=1.0, cover_speech=talk, templates={}, mimics=frozenset(), own={}, per_card=10.0, rented=6,
+        n_issuers=1, signup_days=5.0, n_batches=2, crew={"name": "farm", "churn": 0.05, **crew},
+    )  # fmt: skip
+    played = play(Scenario(populations=ORDINARY, campaigns=(farm,)), seed=4)
+    logs, accounts = (
+        written(played.exchanges, tmp_path / "rows.parquet"),
+        written(played.accounts, tmp_path / "who.parquet"),
+    )
+    found = scanned(logs, accounts=accounts)
+    (lead,) = found.leads.to_pylist()
+    assert found.campaigns.num_rows == 0 and lead["verdict"] == "shared_access"
+    assert lead["n_accounts"] >= 70 and lead["operator_bits"] >= 10 and lead["harvest_bits"] < 4
 
 
 def test_the_folder_holds_what_was_promised(loud_folder: Path) -> None:

@@ -104,6 +104,11 @@ def ablations(quick: bool) -> list[Labelled]:
     return [Labelled(one.row, replace(one.trial, ablate=True)) for one in _measured(quick)]
 
 
+def calibration(quick: bool) -> list[Labelled]:
+    """The measured worlds with their facets dealt out anew: whatever is found there is false."""
+    return [Labelled(one.row, replace(one.trial, permuted=True)) for one in _measured(quick)]
+
+
 SIZES: Final = (
     (30, 0.001), (30, 0.01), (30, 0.1), (100, 0.003), (100, 0.01), (100, 0.04), (100, 0.3),
     (300, 0.01), (300, 0.1), (300, 0.3), (1000, 0.1), (1000, 0.3), (2500, 0.1), (2500, 0.3),

@@ -62,6 +62,8 @@ class Trial:
     """Judge again with each bar halved and doubled."""
     peers: bool = False
     """Ask the peers about the same accounts and traits."""
+    permuted: bool = False
+    """Deal the facets of accounts out anew within cohorts, so that nobody acts as one with anybody."""
     groups_of: tuple[str, ...] = ()
     """Populations of which groups are weighed as if they had been found, instead of looking for any."""
 
@@ -167,7 +169,7 @@ def _watched(seen: Seen, trial: Trial, truth: Truth) -> Iterator[None]:
     """Note what the pipeline's steps are given and give back; with `groups_of`, put groups in place of those found."""
     # Named in a variable because a name that is not there yet is no error here: only ablations need it.
     steps: Any = pipeline
-    find, rule = steps.find_candidates, steps.rule
+    find, rule, build = steps.find_candidates, steps.rule, steps.build_population
     weigh: Any = getattr(steps, "weigh_together", None)
 
     def finding(population: Any, traits: Any, **options: Any) -> Any:
@@ -180,6 +182,12 @@ def _watched(seen: Seen, trial: Trial, truth: Truth) -> Iterator[None]:
             return list(groups.values())
         return find(population, traits, **options)
 
+    def building(profiles: Any, accounts: Any) -> Any:
+        from benchmarks.yardstick.permuting import permuted
+
+        population = build(profiles, accounts)
+        return permuted(population, seed=trial.seed) if trial.permuted else population
+
     def weighing(subjects: Any, signals: Any, **options: Any) -> Any:
         seen.signals, seen.again = list(signals), lambda fewer: weigh(subjects, fewer, **options)
         if trial.groups_of:
@@ -191,8 +199,11 @@ def _watched(seen: Seen, trial: Trial, truth: Truth) -> Iterator[None]:
         seen.weighed, seen.ruled = list(weighed), rule(weighed, settings, **options)
         return seen.ruled
 
+    watched = {
+        "build_population": building, "find_candidates": finding, "rule": ruling, "weigh_together": weighing,
+    }  # fmt: skip
     with ExitStack() as patches:
-        for name, watching in (("find_candidates", finding), ("rule", ruling), ("weigh_together", weighing)):
+        for name, watching in watched.items():
             if hasattr(steps, name):
                 patches.enter_context(patch.object(steps, name, watching))
         yield

@@ -88,25 +88,41 @@ class Journal:
                 raise
         return receipts
 
-    def entries(self) -> Iterator[Entry]:
+    @property
+    def is_absent(self) -> bool:
+        """Whether nothing was ever written."""
+        return not self.path.exists()
+
+    def entries(self, *, kinds: Collection[str] | None = None) -> Iterator[Entry]:
         """Read the lines that stood in the journal when the call began, each one's place in the chain checked.
+
+        Args:
+            kinds: give only lines of these kinds; None gives all.
 
         Raises:
             JournalError: the first line that is torn, changed, moved or missing, by its number.
         """
+        for entry, _ in self._lines(0, 0, START):
+            if kinds is None or entry.kind in kinds:
+                yield entry
+
+    def _lines(self, at: int, n: int, prev: str) -> Iterator[tuple[Entry, bytes]]:
+        """The lines from a byte on, before which `n` stand, the last of them with the hash `prev`; with their bytes."""
         with self._locked(os.O_RDONLY, fcntl.LOCK_SH) as descriptor:
             size = os.fstat(descriptor).st_size
-        n, prev = 0, START
+        if size < at:
+            raise self._broken(f"line {n}", "what came after it was cut off")
         with self.path.open("rb") as file:
-            while size > 0:
+            file.seek(at)
+            while at < size:
                 n += 1
-                line = file.readline(size)
-                size -= len(line)
+                line = file.readline(size - at)
+                at += len(line)
                 entry = self._read(line, where=f"line {n}")
                 if (entry.n, entry.prev) != (n, prev):
                     raise self._broken(f"line {n}", "it does not follow the line before it")
                 prev = entry.sha256
-                yield entry
+                yield entry, line
 
     def verify(self, *, receipts: Collection[str] = ()) -> int:
         """Check the whole chain and return its number of lines.

@@ -135,10 +135,20 @@ class Lineages:
             known = db.execute("SELECT said FROM scans WHERE (key_id, findings) = (?, ?)", (self.key_id, findings))
             row = known.fetchone()
             said = json.loads(row[0]) if row else self._record(db, hashed, findings, at.isoformat())
-            lineages = tuple(
-                _lineage(one, _standing(db, one["lineage_id"], hashed[one["campaign_id"]])) for one in said["campaigns"]
-            )
-        return Remembered(lineages, tuple(Gone(**one) for one in said["gone"]))
+            return _told(db, said, hashed)
+
+    def known(self, campaigns: Mapping[str, Collection[str]], *, logs: Collection[str]) -> Remembered | None:
+        """What `remember` would say of a scan that is recorded, with today's reviews; None of another.
+
+        Nothing is recorded, and no file made.
+        """
+        if not self.path.exists():
+            return None
+        hashed = {campaign: self._hashed(accounts) for campaign, accounts in campaigns.items()}
+        named = (self.key_id, _identity(hashed, logs))
+        with self._open() as db:
+            row = db.execute("SELECT said FROM scans WHERE (key_id, findings) = (?, ?)", named).fetchone()
+            return _told(db, json.loads(row[0]), hashed) if row else None
 
     def review(
         self,
@@ -359,6 +369,13 @@ def _standing(db: sqlite3.Connection, lineage_id: str, accounts: frozenset[bytes
     if verdict == "dismiss":
         holds = holds and all(row[3] == "dismiss" for row in kin)
     return Review(verdict, str(why), str(at), str(campaign_id), holds)
+
+
+def _told(db: sqlite3.Connection, said: Mapping[str, Any], hashed: Mapping[str, frozenset[bytes]]) -> Remembered:
+    lineages = tuple(
+        _lineage(one, _standing(db, one["lineage_id"], hashed[one["campaign_id"]])) for one in said["campaigns"]
+    )
+    return Remembered(lineages, tuple(Gone(**one) for one in said["gone"]))
 
 
 def _lineage(said: Mapping[str, Any], review: Review | None) -> Lineage:

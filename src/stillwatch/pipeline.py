@@ -26,16 +26,18 @@ from stillwatch.detect.digest import RowKeys, digest
 from stillwatch.detect.groups import Candidate, find_candidates
 from stillwatch.detect.population import Population, build_population
 from stillwatch.detect.profiles import deduplicate, profile
-from stillwatch.detect.texts import Texts, choose_texts, collect_texts, pick_texts
+from stillwatch.detect.texts import Texts, choose_texts, collect_texts, pick_texts, wanted_of
 from stillwatch.detect.traits import Traits, find_traits
-from stillwatch.dossier.assemble import Ruled, activities, assemble, rule
+from stillwatch.dossier.assemble import Ruled, activities, assemble, rule, rule_alone
 from stillwatch.dossier.findings import Findings
 from stillwatch.dossier.run import LookedAt, OnProgress, Steps, absent_channels, describe_run
 from stillwatch.engine.engine import Engine, Shards
 from stillwatch.errors import InputError
+from stillwatch.evidence.alone import heaviest, weigh_alone
+from stillwatch.evidence.handover import HANDED_OVER
 from stillwatch.evidence.harvest import Contrast, Elicitation, Partition, WorkTemplates
 from stillwatch.evidence.hubs import CONTENT, FUNDING, IDENTITY, NETWORK_CLIENT, SIGN_UP
-from stillwatch.evidence.judge import Weighed, weigh_together
+from stillwatch.evidence.judge import Weighed, named, weigh_together
 from stillwatch.evidence.reading import read
 from stillwatch.evidence.signal import Signal, Subject
 from stillwatch.evidence.signup import WINDOW
@@ -98,10 +100,11 @@ def scan(
         candidates, n_overturned = _find(population, traits, request, settings)
 
         steps.begin("reread")
-        texts = _read_texts(source, request, engine, keys, population, candidates, steps)
+        texts, of_heaviest = _read_texts(source, request, engine, keys, population, candidates, steps)
 
         steps.begin("weigh")
         ruled = rule(_weigh_all(population, traits, candidates, texts, keys, settings), settings)
+        ruled += _weigh_alone(population, traits, of_heaviest, ruled, request, settings)
 
         steps.begin("report")
         days = _days(shards, population, ruled)
@@ -183,15 +186,21 @@ def _read_texts(
     population: Population,
     candidates: Sequence[Candidate],
     steps: Steps,
-) -> Texts | None:
-    if not candidates:
-        return None
-    wanted = choose_texts(population, [one.members for one in candidates], population.peer, key=keys.value)
+) -> tuple[Texts | None, Texts | None]:
+    """The prompts of groups, their peers and who comes near, and those of the heaviest accounts."""
+    grouped = choose_texts(population, candidates, population.peer, key=keys.value)
+    heavy = heaviest(population)
+    wanted = wanted_of(population, np.union1d(grouped.positions, heavy), key=keys.value)
     if not len(wanted.pairs):
-        return None
+        return None, None
     accounts = pa.array([population.account_ids[at] for at in wanted.positions], pa.string())
     batches = source.prompts(accounts=accounts, since=request.since, until=request.until, on_progress=steps.progress)
-    return collect_texts(engine.map(batches, partial(pick_texts, wanted=wanted, key=keys.value)), wanted)
+    texts = collect_texts(engine.map(batches, partial(pick_texts, wanted=wanted, key=keys.value)), wanted)
+    return (
+        (None, None)
+        if texts is None
+        else (texts.of(grouped.positions, near=grouped.near), texts.of(heavy, near=grouped.near[:0]))
+    )
 
 
 def _weigh_all(
@@ -203,16 +212,36 @@ def _weigh_all(
     settings: Settings,
 ) -> list[Weighed]:
     signals: list[Signal] = [
-        IDENTITY, FUNDING, NETWORK_CLIENT, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), Partition(), Elicitation(),
-        Contrast(),
+        IDENTITY, FUNDING, NETWORK_CLIENT, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), HANDED_OVER, Partition(),
+        Elicitation(), Contrast(),
     ]  # fmt: skip
     everybody, nobody = np.ones(len(population), bool), np.zeros(len(population), bool)
     threads = settings.scan.threads
     reading = read(texts, population, key=keys.value, threads=threads) if texts is not None and len(texts) else None
     subjects = [Subject(population, traits, one, population.unit, everybody, nobody, reading) for one in candidates]
-    return weigh_together(
+    weighed = weigh_together(
         subjects, signals, bars=settings.bars, n_min_population=settings.scan.n_min_population, threads=threads
     )
+    return [named(one) for one in weighed]
+
+
+def _weigh_alone(
+    population: Population,
+    traits: Traits,
+    texts: Texts | None,
+    ruled: Sequence[Ruled],
+    request: ScanRequest,
+    settings: Settings,
+) -> list[Ruled]:
+    """Heavy accounts that harvest by themselves; too small a population has too few peers."""
+    if len(population) < settings.scan.n_min_population:
+        return []
+    known = np.zeros(len(population), bool)
+    for one in ruled:
+        if one.verdict == "campaign":
+            known[one.weighed.subject.candidate.members] = True
+    cleared = np.isin(population.account_ids, sorted(request.overturned))
+    return rule_alone(weigh_alone(population, traits, texts, known=known, cleared=cleared), settings)
 
 
 def _days(shards: Shards, population: Population, ruled: Sequence[Ruled]) -> pa.Table:

@@ -99,7 +99,7 @@ FACTS = _schema(
     (TEXT, "account_id"),
     (KEY, "row_id exchange"),
     (WHOLE, "ts input_tokens output_tokens"),
-    (KEY, "model network client system head tail prompt"),
+    (KEY, "model network client system head tail prompt conversation"),
     (pa.uint8(), "script"),
 )
 """An Exchange without its text: every identifier but the account's a keyed hash, 0 where the log said nothing.
@@ -151,10 +151,12 @@ PROFILES = _schema(
     (pa.list_(pa.uint8()), "rows_script"),
     (pa.list_(pa.uint64()), "prompts"),
     (pa.list_(pa.uint32()), "prompt_counts"),
+    (pa.list_(pa.uint64()), "conversations"),
 )
 """One account's mergeable sketch (Law 1). `rows*` are parallel lists: the exchanges with the `ROWS_PER_PROFILE`
 smallest row ids, ascending, with their keys; `prompts` are the `PROMPTS_PER_PROFILE` smallest prompt keys, ascending,
-with exact counts. Token sums leave unknown counts out."""
+with exact counts; `conversations` are the smallest keys of openings, as many, ascending. Token sums leave unknown
+counts out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Profile(_Row):
     rows: list[int]
     prompts: list[int]
     prompt_counts: list[int]
+    conversations: list[int]
 
 
 # --- Trait ------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def test_a_control_is_read_with_the_columns_of_the_set(place: Path, tmp_path: Pa
         place, data, registries=[place / "theirs.registry"], control=[control], mapping={"q": "prompt", "a": "answer"}
     )
     (match,) = of(found, "registry")
-    assert match.detail["null"] == "control: 10 of 1000 distinct rows" and match.verdict == "nothing"
+    assert match.detail["null"] == "control: 10 of 1000 distinct answers" and match.verdict == "nothing"
 
 
 def test_a_registry_of_another_key_is_refused(place: Path, tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "It is 3."}
 PAIR = {"prompt": "Add 1 and 2.", "completion": "It is 3."}
 CHAT = [{"role": "system", "content": "s"}, {"role": "user", "content": "Add."}, {"role": "assistant", "content": "3"}]
 SHAREGPT = [{"from": "human", "value": "Add."}, {"from": "gpt", "value": "3"}, {"from": "human", "value": "Thanks"}]
+TEMPLATE = "Below is an instruction.\n\n### Instruction:\nAdd.\n\n### Input:\n1 and 2\n\n### Response:\nIt is 3.</s>"
 ROWS: list[tuple[dict[str, Any], tuple[str | None, str | None, str]]] = [
     (ALPACA, ("Add.\n1 and 2", "It is 3.", "alpaca")),
     ({"instruction": "Add.", "input": "", "output": "3"}, ("Add.", "3", "alpaca")),
     (PAIR, ("Add 1 and 2.", "It is 3.", "pair")),
     ({"question": "Why?", "answer": 42}, ("Why?", "42", "pair")),
     ({"messages": CHAT}, ("Add.", "3", "messages")),
-    ({"conversations": SHAREGPT}, ("Add.\nThanks", "3", "sharegpt")),
+    ({"conversations": SHAREGPT[:2]}, ("Add.", "3", "sharegpt")),
     ({"text": "Once upon a time."}, (None, "Once upon a time.", "plain")),
 ]
 
@@ -79,6 +80,41 @@ def test_lines_with_arrays_of_objects_stay_lines(tmp_path: Path) -> None:
         assert [one["answer"] for one in found] == ["t"] * len(rows)
 
 
+def test_every_answer_of_a_conversation_is_an_exchange_of_its_own(tmp_path: Path) -> None:
+    """Answers stand with the question before them, whatever surrounds them; rows are counted once."""
+    tool = [{"role": "tool", "content": "t"}, {"role": "assistant", "content": "4"}]
+    logged = {"messages": CHAT[:2], "completion": "It is 3."}
+    texts = {"text": TEMPLATE}, {"text": "User: a\nBot: b\nUser: c\nBot: d says User: x"}
+    rows, dataset = read(
+        written(
+            tmp_path / "rows.jsonl",
+            lines([{"conversations": SHAREGPT}, {"messages": CHAT + tool}, logged, *texts, {"text": "Plain."}]),
+        )
+    )
+    assert [(row["prompt"], row["answer"], row["row"], row["first"]) for row in rows] == [
+        ("Add.", "3", 0, True), ("Thanks", None, 0, False),
+        ("Add.", "3", 1, True), (None, "4", 1, False),
+        ("Add.", "It is 3.", 2, True),
+        ("Below is an instruction.", None, 3, True), ("Add.\n\n### Input:\n1 and 2", "It is 3.", 3, False),
+        ("a", "b", 4, True), ("c", "d says User: x", 4, False),
+        (None, "Plain.", 5, True),
+    ]  # fmt: skip
+    assert dataset.files[0].shapes == {"sharegpt": 1, "messages": 2, "plain": 3}
+    assert dataset.files[0].notes == {"text_in_turns": 2}
+
+
+def test_a_row_never_stands_in_two_batches(tmp_path: Path) -> None:
+    """However many exchanges rows have, each batch begins with the first of a row."""
+    turns = [{"role": role, "content": str(at)} for at in range(5) for role in ("user", "assistant")]
+    dataset = Dataset([written(tmp_path / "rows.jsonl", lines([{"messages": turns}] * 10_000))])
+    batches = list(dataset.batches())
+    assert len(batches) > 1 and sum(batch.num_rows for batch in batches) == 50_000
+    assert all(batch["first"][0].as_py() for batch in batches)
+    assert [row for batch in batches for row in batch["row"].to_pylist()] == [
+        at for at in range(10_000) for _ in range(5)
+    ]
+
+
 def test_parquet_and_csv_give_what_jsonl_gives(tmp_path: Path) -> None:
     """The same pairs and conversations come out of columnar files."""
     pq.write_table(pa.Table.from_pylist([{"messages": CHAT}, {"messages": None}]), tmp_path / "a.parquet")
@@ -86,6 +122,16 @@ def test_parquet_and_csv_give_what_jsonl_gives(tmp_path: Path) -> None:
     rows, dataset = read(tmp_path)
     assert [(row["prompt"], row["answer"]) for row in rows] == [("Add.", "3"), ("Add.\n1 and 2", "It is\n3.")]
     assert [read.rejects for read in dataset.files] == [{"row_without_text": 1}, {}]
+
+
+@pytest.mark.parametrize("content", [b"[]", b"[" * 9000, b'{"data": [ {', b"[1, 2"])
+def test_a_document_without_a_row_says_so(tmp_path: Path, content: bytes) -> None:
+    """JSON that holds no whole row is named for that, not as an empty file; what stands beside it is read."""
+    written(tmp_path / "a.json", content)
+    written(tmp_path / "b.jsonl", lines([PAIR]))
+    _, dataset = read(tmp_path)
+    assert dataset.files[1].n_rows == 1 and dataset.files[0].n_rows == 0
+    assert dataset.files[0].unreadable != "an empty file"
 
 
 def test_a_column_of_ones_own_is_mapped(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
+from stillwatch.audit.dataset import Dataset
 from stillwatch.audit.matching import (
     NULL_OTHER,
     NULL_SAME_PROMPT,
@@ -15,6 +17,7 @@ from stillwatch.audit.matching import (
     Match,
     Rows,
     Share,
+    begins,
     beyond,
     is_finding,
     is_lead,
@@ -24,7 +27,7 @@ from stillwatch.audit.matching import (
 )
 from stillwatch.audit.registry import Registry
 from stillwatch.kernels.winnow import fingerprint
-from tests.audit.making import KEY, ROOT, answers, registry_of
+from tests.audit.making import KEY, ROOT, answers, registry_of, write_rows
 
 N, N_PLANTED = 2000, 10
 
@@ -182,3 +185,46 @@ def test_the_smallest_share_is_one_that_is_found() -> None:
     p = np.array([stats.binom.sf(k - 1, n, NULL_OTHER) for k in range(drawn.max() + 1)])[drawn]
     assert 0.86 <= (p <= alpha).mean() <= 1.0
     assert smallest_share(0, 0.0, 1) == 1.0
+
+
+def test_a_copy_is_found_wherever_it_stands_in_a_conversation(tmp_path: Path) -> None:
+    """An answer copied into a row of three counts that row once, at its own place; its neighbours do not hide it."""
+    theirs, own = answers(40, seed=1), answers(800, seed=2)
+    registry = registry_of(theirs)
+
+    def row(*said: str) -> dict[str, list[dict[str, str]]]:
+        turns = [("user", "Go on with it, please?"), ("assistant", "")]
+        return {"messages": [{"role": who, "content": text or one} for one in said for who, text in turns]}
+
+    rows = [row(*own[4 * at : 4 * at + 4]) for at in range(200)]
+    for at in range(10):
+        rows[at] = row(own[4 * at], theirs[2 * at], own[4 * at + 1])
+        rows[at + 20] = row(theirs[2 * at], theirs[2 * at + 1])
+    parts = [
+        match_rows(fingerprint(batch["answer"], KEY, prompt=batch["prompt"]), registry, first=begins(batch))
+        for batch in Dataset([write_rows(tmp_path / "rows.jsonl", rows)]).batches()
+    ]
+    match = weigh_match(registry, Rows.joined(parts))
+    assert (match.share.n, match.share.total, match.n_rows) == (20, 200, 200)
+    assert match.n_distinct == 20 and match.n_answers == 770 and is_finding(match, n_registries=1)
+
+
+def test_a_stock_phrase_is_no_copy() -> None:
+    """A short answer in three rows that differ else is said by everybody; equal rows, and long answers, still count."""
+    courtesy = "You are welcome, and do let me know should you need anything else from me today"
+    long = answers(1, seed=3)[0]
+    registry = registry_of([courtesy, long])
+    own = answers(30, seed=4)
+
+    def judged(rows: list[list[str]]) -> Rows:
+        texts = [text for row in rows for text in row]
+        first = np.array([at == 0 for row in rows for at in range(len(row))])
+        return match_rows(fingerprint(pa.array(texts, pa.large_string()), KEY), registry, first=first)
+
+    def share(rows: list[list[str]]) -> int:
+        return weigh_match(registry, judged(rows)).share.n
+
+    assert share([[text, courtesy] for text in own]) == 0
+    assert share([[text, long] for text in own]) == 30
+    assert share([[own[0], courtesy]] * 30) == 30
+    assert share([[text, courtesy] for text in own[:2]]) == 2

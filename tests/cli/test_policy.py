@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from stillwatch.journal import Journal
 from tests.cli.running import ran_here
+from tests.needs import needs_module
 from tests.policy.making import EXAMPLE
+from tests.policy.mmdb import write_mmdb
 from tests.policy.test_compiling import write_findings
 
 PLAIN = EXAMPLE.replace('mmdb = "geo.mmdb"\n', "").replace('countries = ["XX"]\n', "")
@@ -22,6 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STILLWATCH_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gate.toml").write_text(PLAIN, "utf-8")
+    (tmp_path / "restricted.txt").write_text("# Names\nExample Trading\n", "utf-8")
     write_findings(tmp_path / "findings")
     rows = [
         {"account_id": who, "ts": datetime(2026, 6, 1, hour, tzinfo=UTC), "model": "small-1", "output_tokens": 100}
@@ -53,7 +57,7 @@ verdicts = { shared_access = "withhold" }
 org_id = "lab"
 show = "keep"
 """
-    (place / "gate.toml").write_text(EXAMPLE + words, "utf-8")
+    (place / "gate.toml").write_text(PLAIN + words, "utf-8")
     ran = ran_here(capsys, "policy", "check", "gate.toml", "--account", "ann")
     assert "  reasoning     merge" in ran.out and "  organisation lab: keep" in ran.out
     assert "account ann\n  allow         merge, by level:none\n" in ran.out
@@ -79,6 +83,58 @@ def test_check_refuses_in_one_line(place: Path, capsys: pytest.CaptureFixture[st
     assert "gate.toml" in ran.err
     assert "Did you mean on_failure?" in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_check_reads_the_files_that_a_policy_names(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says what they hold, also from another folder: paths begin at the policy's."""
+    (place / "elsewhere").mkdir()
+    os.chdir(place / "elsewhere")
+    ran = ran_here(capsys, "policy", "check", "../gate.toml")
+    assert ran.code == 0 and "[screening] lists: ../restricted.txt, 1 name\n" in ran.out
+    said = json.loads(ran_here(capsys, "policy", "check", "../gate.toml", "--json").out)
+    assert said["files"] == ["[screening] lists: ../restricted.txt, 1 name"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"), ("a folder", "Is a directory"), (b"", "holds no name"),
+        (b"# only a comment\n\n", "holds no name"), (b"\xff\xfeX\x00", "is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_check_refuses_a_list_that_cannot_be_read(
+    place: Path, capsys: pytest.CaptureFixture[str], content: bytes | str | None, says: str
+) -> None:
+    """One line: the key, the path, what is wrong, and what to do. Screening says the same."""
+    path = place / "restricted.txt"
+    path.unlink()
+    if content == "a folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    (place / "organisations.csv").write_text("org_id,name\no1,x\n", "utf-8")
+    for words in (("check", "gate.toml"), ("screen", "organisations.csv", "--policy", "gate.toml")):
+        ran = ran_here(capsys, "policy", *words)
+        assert (ran.code, ran.err.count("\n")) == (2, 1)
+        assert "gate.toml: [screening] lists names restricted.txt, which" in ran.err and says in ran.err
+        assert "Put the file there" in ran.err or "Bring the list" in ran.err
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("content", [None, b"", b"junk"])
+def test_check_refuses_a_database_that_cannot_be_read(
+    place: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    """As the gate would, at its start."""
+    needs_module("geo", "maxminddb")
+    (place / "gate.toml").write_text(EXAMPLE, "utf-8")
+    if content is not None:
+        (place / "geo.mmdb").write_bytes(content)
+    ran = ran_here(capsys, "policy", "check", "gate.toml")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "gate.toml: [networks] mmdb names geo.mmdb, which cannot be read" in ran.err
+    write_mmdb(place / "geo.mmdb", {"192.0.2.0/24": "XX"})
+    assert ran_here(capsys, "policy", "check", "gate.toml").code == 0
 
 
 def test_compile_then_simulate(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +168,19 @@ def test_recorded_lineages_are_taken(place: Path, capsys: pytest.CaptureFixture[
     (place / "findings" / "run.json").write_text(json.dumps(run), "utf-8")
     ran = ran_here(capsys, "policy", "compile", "findings", "--json")
     assert json.loads(ran.out)["n_lineages"] == 1
+
+
+def test_a_dismissal_that_the_scan_recorded_counts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where this home's registry does not know the scan, run.json says who was dismissed, if it still held."""
+    for holds, n_dismissed in ((True, 1), (False, 0)):
+        run = json.loads((place / "findings" / "run.json").read_text("utf-8"))
+        said = {"verdict": "dismiss", "why": "x", "at": "2026-05-01", "campaign_id": "c1", "holds": holds}
+        kept = {"status": "new", "since": "2026-05-01T00:00:00+00:00", "absorbed": [], "split_from": []}
+        run["lineages"] = {"campaigns": [kept | {"campaign_id": "c1", "lineage_id": "L", "review": said}], "gone": []}
+        (place / "findings" / "run.json").write_text(json.dumps(run), "utf-8")
+        ran = ran_here(capsys, "policy", "compile", "findings", "--json")
+        assert json.loads(ran.out)["n_dismissed"] == n_dismissed
+        assert not (place / "home" / "registry.sqlite").exists()
 
 
 def test_an_appeal_takes_an_account_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,30 @@ def test_a_dismissed_campaign_no_longer_fails(run: Run, loud_world: World, own_h
     assert run(*asked, "--json").code == 3
 
 
+def test_a_dismissed_campaign_is_not_compiled(run: Run, loud_folder: Path, campaign: str, tmp_path: Path) -> None:
+    """Whenever it was dismissed; confirmed or watched it is compiled like any other. The message counts it."""
+
+    def compiled() -> tuple[int, int]:
+        said = json.loads(run("policy", "compile", loud_folder, "--out", tmp_path / "gate.snapshot", "--json").out)
+        return said["n_accounts"], said["n_dismissed"]
+
+    whole = compiled()
+    assert whole[0] > 0 and whole[1] == 0
+    for verdict, expected in (("dismiss", (0, 1)), ("watch", whole), ("dismiss", (0, 1)), ("confirm", whole)):
+        assert run("review", campaign, verdict, "--why", "x", "--findings", loud_folder).code == 0
+        assert compiled() == expected
+    run("review", campaign, "dismiss", "--why", "x", "--findings", loud_folder)
+    ran = run("policy", "compile", loud_folder, "--out", tmp_path / "gate.snapshot")
+    assert "0 accounts in 0 lineages" in ran.out and "Left out: 1 dismissed campaign, 0 overturned accounts." in ran.out
+
+
+def test_a_registry_that_cannot_be_used_compiles_nothing(run: Run, loud_folder: Path, own_home: Path) -> None:
+    """Whom an analyst dismissed would be accused otherwise."""
+    (own_home / "registry.sqlite").write_bytes(b"noise" * 999)
+    (own_home / "registry.sqlite").chmod(0o600)
+    assert "registry" in refused(run("policy", "compile", loud_folder))
+
+
 def test_the_receipt_is_the_journals(run: Run, loud_folder: Path, campaign: str, own_home: Path) -> None:
     """--json gives a receipt that the journal still holds."""
     ran = run("review", campaign, "watch", "--why", "wait", "--findings", loud_folder, "--json")

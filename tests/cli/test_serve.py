@@ -236,7 +236,12 @@ def test_without_its_redis_the_stated_mode_holds(tmp_path: Path) -> None:
         assert checked(address, "ann", 100).status == 503
         with own_redis(tmp_path, port):
             assert checked(address, "bob", 9_000).status == 429
-            assert ask(address + "/healthz").said == {"status": "ok", "decisions_lost": 0}
+            assert ask(address + "/healthz").said == {
+                "status": "ok",
+                "decisions_lost": 0,
+                "journal": "whole",
+                "requests_unread": 0,
+            }
 
 
 def test_with_a_token_it_may_be_reached_from_outside(tmp_path: Path) -> None:

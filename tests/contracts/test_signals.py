@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 from stillwatch.detect.traits import FAMILIES, N_HALVES
 from stillwatch.evidence.signal import Finding, Signal, Subject
-from stillwatch.records import TIMESTAMP
+from stillwatch.records import EXCHANGES, TIMESTAMP
 from stillwatch.sim.world import Played, play
 from tests.contracts.seams import SEAMS, implementations, modules
 from tests.detect.making import START_US
@@ -67,7 +67,7 @@ def each_signal(*, but: Collection[str] = (), **broken: str) -> pytest.MarkDecor
 
 @cache
 def quiet_world() -> Played:
-    """A world without a campaign, whose accounts share sign-up hours and telephones that mean nothing."""
+    """A world without a campaign, whose sign-up hours, telephones and conversations mean nothing."""
     played = play(scenario(campaign=False), seed=SEED)
     rng = np.random.default_rng(SEED)
     bursts = START_US - rng.integers(1, 400, 40) * 86_400_000_000
@@ -77,7 +77,17 @@ def quiet_world() -> Played:
     phones = pa.array([f"phone {number}" for number in rng.integers(0, 90, accounts.num_rows)])
     accounts = accounts.drop_columns([name for name in accounts.column_names if name == "phone_hash"])
     accounts = accounts.append_column("phone_hash", phones)
-    return replace(played, accounts=accounts)
+    return replace(played, accounts=accounts, exchanges=talking(played.exchanges, rng))
+
+
+def talking(exchanges: pa.Table, rng: np.random.Generator) -> pa.Table:
+    """The exchanges as turns of conversations that chance deals out, whoever sends them."""
+    turns = [
+        [{"role": role, "content": f"{role} {at} of {number}"} for at, role in enumerate(("user", "assistant", "user"))]
+        for number in range(exchanges.num_rows // 2)
+    ]
+    dealt = pa.array(rng.integers(0, len(turns), exchanges.num_rows))
+    return exchanges.append_column("messages", pa.array(turns, EXCHANGES.field("messages").type).take(dealt))
 
 
 @pytest.fixture(scope="session")

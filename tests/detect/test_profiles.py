@@ -27,6 +27,7 @@ def some_facts(seed: int, n: int, n_accounts: int) -> pa.Table:
         output_tokens=2 ** rng.integers(0, 40, n) - 1,
         script=rng.integers(0, 4, n).astype(np.uint8),
         prompt=keys(3, rng.integers(-1, max(n // 3, 2), n)),
+        conversation=keys(5, rng.integers(-1, max(n // 2, 2), n)),
         **{name: keys(4, rng.integers(-1, 6, n)) for name in SAMPLED if name != "script"},
     )
 
@@ -81,6 +82,7 @@ def one_by_hand(account: int, mine: list[dict[str, Any]]) -> dict[str, Any]:
         **{f"rows_{name}": [row[name] for row in sampled] for name in SAMPLED},
         "prompts": kept,
         "prompt_counts": [prompts[prompt] for prompt in kept],
+        "conversations": sorted({row["conversation"] for row in mine if row["conversation"]})[:PROMPTS_PER_PROFILE],
     }
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from stillwatch.detect.digest import RowKeys, digest
+from stillwatch.detect.groups import Candidate
 from stillwatch.detect.population import Population, build_population
 from stillwatch.detect.profiles import deduplicate, profile
 from stillwatch.detect.texts import PROMPTS_READ, Texts, choose_texts, collect_texts, pick_texts
@@ -31,6 +32,15 @@ def log(seed: int = 1) -> pa.Table:
     )
 
 
+def candidate(n: int, members: list[int], bits: dict[int, float] | None = None) -> Candidate:
+    """A group of accounts that belong for certain; odds of others as given, none for the rest."""
+    odds = np.full(n, -np.inf)
+    odds[members] = 30.0
+    for account, some in (bits or {}).items():
+        odds[account] = some
+    return Candidate(np.array(members), 1 / (1 + np.exp2(-odds)), odds, ())
+
+
 def people_of(table: pa.Table) -> Population:
     """The population of a log."""
     facts = [digest(batch, keys=KEYS) for batch in table.combine_chunks().to_batches()]
@@ -40,8 +50,9 @@ def people_of(table: pa.Table) -> Population:
 def read_again(table: pa.Table, groups: list[list[int]], *, size: int = 97) -> Texts | None:
     """The prompts of groups and their peers, read again in batches of a size."""
     people = people_of(table)
-    members = [np.array(group) for group in groups]
-    wanted = choose_texts(people, members, np.zeros(len(people), np.int64), key=KEY)
+    wanted = choose_texts(
+        people, [candidate(len(people), group) for group in groups], np.zeros(len(people), np.int64), key=KEY
+    )
     batches = table.select(["account_id", "prompt"]).combine_chunks().to_batches(max_chunksize=size)
     return collect_texts([pick_texts(batch, wanted, key=KEY) for batch in batches], wanted)
 
@@ -74,3 +85,18 @@ def test_without_text_there_is_nothing_to_read() -> None:
     table = log()
     silent = table.set_column(2, "prompt", pa.nulls(table.num_rows, pa.string()))
     assert read_again(silent, [[1, 2]]) is None
+
+
+def test_those_who_come_near_are_read_but_nobodys_peers() -> None:
+    """Accounts near a candidate are read where they would not have been chosen, and are named; the far ones are not."""
+    table = log()
+    people = people_of(table)
+    apart = np.arange(len(people))
+    near = candidate(len(people), [3, 4], {7: -2.0, 8: -9.0, 9: -11.0})
+    wanted = choose_texts(people, [near], apart, key=KEY)
+    assert wanted.near.tolist() == [7, 8]
+    assert sorted(wanted.positions.tolist()) == [3, 4, 7, 8]
+    together = choose_texts(people, [near], np.zeros(len(people), np.int64), key=KEY)
+    assert not len(together.near)
+    both = choose_texts(people, [near, candidate(len(people), [8, 9])], apart, key=KEY)
+    assert both.near.tolist() == [7]

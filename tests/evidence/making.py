@@ -53,7 +53,8 @@ class Town:
             if prompt is not None and len(of[name]) < PROMPTS_READ // 2:
                 of[name][prompt] = None
         owner = np.repeat(np.arange(len(of)), [len(prompts) for prompts in of.values()])
-        return Texts(owner, pa.array([prompt for prompts in of.values() for prompt in prompts], pa.large_string()))
+        prompts = pa.array([prompt for prompts in of.values() for prompt in prompts], pa.large_string())
+        return Texts(owner, prompts, np.zeros(0, np.int64))
 
     def subject(self, members: Ints) -> Subject:
         """A group as it would be weighed; neither half of the hubs had a part in forming it."""

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from stillwatch.evidence.innocent import HYPOTHESES, PARTLY_BITS, hedged_bits, weigh_innocent
+from stillwatch.evidence.innocent import AGAINST_BITS, HYPOTHESES, PARTLY_BITS, hedged_bits, weigh_innocent
 from stillwatch.evidence.judge import Weighed, weigh
 from stillwatch.settings import Bars
 from tests.contracts.test_signals import SIGNALS
@@ -55,6 +55,31 @@ def harness(number: int, person: Habits, rng: Rng) -> None:
         person.prompt = lambda row: f"{HEADS[0]}. {BENCHMARK[order[row]]}. {REASONED}"
 
 
+def classroom(number: int, person: Habits, rng: Rng) -> None:
+    """A course: signed up within a week, in one hall, the same exercises with every step asked for, own cards."""
+    if number < len(CROWD):
+        order, home = rng.permutation(len(BENCHMARK)), person.ip
+        person.card = f"pupil-{number}"
+        person.created = datetime(2024, 9, 2, tzinfo=UTC) + timedelta(hours=int(rng.integers(0, 150)))
+        person.ip = lambda row: f"16.0.{row % 2}.8" if row % 3 else home(row)
+        person.prompt = lambda row: f"{HEADS[0]}. {BENCHMARK[order[row]]}. {REASONED}"
+
+
+def course_from_home(number: int, person: Habits, rng: Rng) -> None:
+    """The same course, whose pupils sit at home."""
+    home = person.ip
+    classroom(number, person, rng)
+    person.ip = home
+
+
+def best_of_several(number: int, person: Habits, rng: Rng) -> None:
+    """A campaign that asks each task from several accounts, through rented networks, to take the best answer."""
+    campaign(number, person, rng)
+    if number < len(CROWD):
+        order = np.random.default_rng(number % 10).permutation(len(BENCHMARK))
+        person.prompt = lambda row: f"{HEADS[(number + row) % 2]}. {BENCHMARK[order[row]]}. {REASONED}"
+
+
 def campaign(number: int, person: Habits, rng: Rng) -> None:
     """One operator: accounts of one week, a card for two, rented networks, two templates, no repeats, reasoning."""
     if number < len(CROWD):
@@ -77,6 +102,8 @@ CASES = {
     "one tool": Case(tool, "popular_tool"),
     "one place": Case(place, "shared_network"),
     "one benchmark": Case(harness, "benchmark_harness"),
+    "one class": Case(classroom, "classroom"),
+    "one course, from home": Case(course_from_home, "classroom"),
 }
 
 
@@ -114,7 +141,7 @@ def test_the_best_explanation_comes_first(change: Callable[[int, Habits, Rng], N
     assert bits == sorted(bits) and found.best_innocent is found.margins[0]
     for margin in found.margins:
         assert margin.bits == pytest.approx(sum(margin.parts.values()))
-        open_to = {*margin.hypothesis.leaves, *margin.hypothesis.partly}
+        open_to = {*margin.hypothesis.leaves_of(found.subject), *margin.hypothesis.partly}
         assert set(margin.parts) <= {signal.family for signal in SIGNALS if signal.name in open_to}
         assert np.isfinite(margin.bits)
 
@@ -124,7 +151,8 @@ def test_a_hypothesis_leaves_only_signals_there_are() -> None:
     names = {signal.name for signal in SIGNALS}
     assert len({each.name for each in HYPOTHESES}) == len(HYPOTHESES) >= 4
     for hypothesis in HYPOTHESES:
-        assert hypothesis.leaves and {*hypothesis.leaves, *hypothesis.partly} <= names
+        left = {*hypothesis.leaves, *(hypothesis.at_one_place or ()), *hypothesis.partly}
+        assert hypothesis.leaves and left <= names
         assert not set(hypothesis.leaves) & set(hypothesis.partly)
         assert hypothesis.says and hypothesis.would_change
 
@@ -146,6 +174,13 @@ def test_what_is_explained_in_part_carries_no_margin_alone() -> None:
     assert loud
     tool_margin = next(one for one in weigh_innocent(found.subject, loud) if one.hypothesis.name == "popular_tool")
     assert tool_margin.parts["content"] <= PARTLY_BITS < BAR
+
+
+def test_the_same_tasks_from_several_accounts_are_no_alibi() -> None:
+    """Repeats speak for a class or a benchmark by so many bits and no more: rented networks outweigh them."""
+    told = {margin.hypothesis.name: margin.parts["content"] for margin in weighed(best_of_several).margins}
+    assert told["benchmark_harness"] == told["classroom"] == -AGAINST_BITS
+    assert min(margins(best_of_several).values()) >= BAR
 
 
 @pytest.mark.parametrize(("e_log2", "bits"), [(-np.inf, -1.0), (0.0, 0.0), (1.0, np.log2(1.5)), (400.0, 399.0)])

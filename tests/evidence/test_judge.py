@@ -139,6 +139,47 @@ def test_one_payer_is_declared() -> None:
     assert verdict(one, 0.0, BARS, n_min_population=200) == "declared"
 
 
+BEYOND = {"one_organisation": {"identity": 8.0}, "popular_tool": {"network_client": 5.0, "time": 3.0, "content": -20.0}}
+"""What two innocent causes leave open of a group, by family."""
+
+
+def held(
+    operator: float = 30.0, harvest: float = -1.0, *, beyond: dict[str, dict[str, float]] | None = None
+) -> Weighed:
+    """A group with one operator and ordinary traffic, both harvest signals asked."""
+    margins = [
+        Margin(each, sum(parts.values()), parts)
+        for each in HYPOTHESES
+        if (parts := (beyond or BEYOND).get(each.name)) is not None
+    ]
+    asked = weighed_by_all(campaign).findings
+    told = {name: replace(asked["elicitation"], signal=name, e_log2=harvest) for name in ("elicitation", "partition")}
+    return replace(weighed(operator, harvest), margins=margins, findings=told)
+
+
+def test_one_operator_of_ordinary_traffic_is_shared_access() -> None:
+    """Beyond every innocent cause without what content says, and with a harvest asked for and not shown."""
+    (row,) = leads(held())
+    assert (row["verdict"], row["failed_bar"]) == ("shared_access", "harvest_bits")
+
+
+@pytest.mark.parametrize(
+    "not_so",
+    [
+        held(operator=9.0),
+        held(harvest=6.0),
+        held(beyond=BEYOND | {"one_organisation": {"identity": 6.0, "content": 40.0}}),
+        replace(held(), findings={}),
+        replace(held(), findings={"elicitation": held().findings["elicitation"]}),
+    ],
+    ids=["no operator", "half a harvest", "an organisation explains it", "no text", "nobody repeats"],
+)
+def test_what_falls_short_is_no_shared_access(not_so: Weighed) -> None:
+    """Each of its conditions can fail alone, and what is a campaign stays one."""
+    assert verdict(not_so, 1.0, BARS, n_min_population=200) == "lead"
+    assert verdict(weighed(), 0.0, BARS, n_min_population=200) == "campaign"
+
+
 @given(
     bits=st.tuples(*[st.floats(-2, 40, allow_nan=False)] * 3),
     q=st.floats(0, 1, allow_nan=False),
@@ -171,13 +212,28 @@ def test_q_values_control_all_groups_of_a_scan() -> None:
 
 
 def test_of_overlapping_groups_one_is_judged() -> None:
-    """The one that clears its questions and its innocent causes by most; those apart from it stand beside it."""
-    loose, sharp, away = weighed(margin=12.0), weighed(margin=30.0, start=5), weighed(start=40)
+    """Of those that clear the bars the one whose members have most bits, of others the one that is nearest to it."""
+    loose, sharp, away = (
+        belonging(weighed(margin=30.0), 8.0),
+        belonging(weighed(margin=12.0, start=5), 9.0),
+        weighed(start=40),
+    )
     said = ruled(loose, sharp, away)
     assert {int(one.weighed.subject.candidate.members[0]) for one in said} == {5, 40}
     assert {one.q_value for one in said} == set(q_values([loose, sharp, away])[1:])
+    short = belonging(weighed(margin=2.0, start=5), 90.0)
+    assert ruled(loose, short)[0].weighed is loose
+    nearer = weighed(margin=5.0)
+    assert ruled(short, nearer)[0].weighed is nearer
     barely = weighed(start=15)
     assert len(ruled(sharp, barely)) == 2
+
+
+def belonging(one: Weighed, bits: float) -> Weighed:
+    """The same group whose members have so many bits each."""
+    candidate = one.subject.candidate
+    sure = np.where(candidate.membership >= 0.5, bits, -20.0)
+    return replace(one, subject=replace(one.subject, candidate=replace(candidate, bits=sure)))
 
 
 def test_campaigns_come_first_and_the_largest_of_them() -> None:

@@ -144,6 +144,39 @@ def test_on_a_full_disk_the_stated_mode_holds(tmp_path: Path, mode: str) -> None
     assert len(shelf.rows) == 3
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_journal_holds_what_was_answered_while_it_failed(tmp_path: Path, mode: str) -> None:
+    """What waits for the disk is the answer that was given, not the one that would have been."""
+    shelf = FullDisk()
+    with made(tmp_path, failing(mode), shelf=shelf) as one:
+        one.gate.admit(one.ask())
+        wait(lambda: one.gate.ledger.failure is not None)
+        answers = [one.gate.admit(one.ask()) for _ in range(5)]
+        shelf.is_full = False
+        wait(lambda: one.gate.ledger.failure is None)
+    bodies = {body["decision_id"]: body for _, body, _ in shelf.rows}
+    for answer in answers:
+        body = bodies[answer.decision_id]
+        assert (body["passes"], body["action"], body["reason"]) == (answer.passes, answer.action, answer.reason)
+        assert "journal" in str(body["failure"]) and body["appeal_id"] == answer.appeal_id
+
+
+@pytest.mark.parametrize("broken", ["ticket", "journal"])
+def test_a_spent_budget_stays_spent_whatever_fails(tmp_path: Path, broken: str) -> None:
+    """A gate that lets calls pass when it fails does not let those pass that a budget refused."""
+    shelf = FullDisk()
+    shelf.is_full = broken == "journal"
+    with made(tmp_path, failing("allow"), tickets={}, shelf=shelf) as one:
+        name = "shared-1" if broken == "ticket" else "ann"
+        assert one.gate.admit(one.ask(name, n_tokens=9_000)).passes
+        wait(lambda: broken == "ticket" or one.gate.ledger.failure is not None)
+        answers = [one.gate.admit(one.ask(name, n_tokens=9_000)), one.gate.admit(one.ask(name, n_tokens=20_000))]
+        shelf.is_full = False
+    assert [(answer.passes, answer.action, answer.reason) for answer in answers] == [
+        (False, "slow", "try_later"), (False, "deny", "too_large"),
+    ]  # fmt: skip
+
+
 def wait(is_true: Callable[[], bool]) -> None:
     ticking = threading.Event()
     for _ in range(500):

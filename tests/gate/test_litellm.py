@@ -75,6 +75,14 @@ def test_the_hook_lets_pass_and_journals(hooked: Proxy) -> None:
     assert asked["max_tokens"] == 9_000 and "stillwatch" not in json.dumps(asked)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_the_hook_refuses_half_a_character(hooked: Proxy, path: str) -> None:
+    """A lone surrogate is the client's own fault, whoever notices it, and reaches no model server."""
+    n_asked = len(hooked.behind.asked)
+    answer = hooked.chat(account(), "a\ud800b used=1", path=path)
+    assert 400 <= answer.status < 500 and len(hooked.behind.asked) == n_asked, answer.text
+
+
 def test_the_hook_denies(hooked: Proxy) -> None:
     """A model that no level opens does not reach the model server; the client hears a coarse word and an appeal id."""
     name, n_asked = account(), len(hooked.behind.asked)
@@ -161,6 +169,16 @@ def test_many_at_once_get_no_more_than_there_is(hooked: Proxy) -> None:
     bodies = hooked.decisions(name, 40)
     assert sum(body["passes"] for body in bodies) == passed
     assert {body["refused_by"] for body in bodies} == {None, "account:account"}
+
+
+def test_a_proxy_that_is_ended_has_written_every_decision(tmp_path: Path) -> None:
+    """SIGTERM the moment a call was answered: its decision is in the journal."""
+    environ = real.gate_environ(tmp_path)
+    journal = tmp_path / "home" / "journal"
+    with real.upstream() as behind, real.litellm(tmp_path, behind.address, environ) as address:
+        proxy, name = Proxy(address, behind, journal), account()
+        assert [proxy.chat(name, "used=10").status for _ in range(5)] == [200] * 5
+    assert len(real.journaled(journal, name, 5)) == 5
 
 
 GUARD = real.POLICY.replace("burst = 10_000", "burst = 9_000")

@@ -26,7 +26,7 @@ from tests.gate.making import PLAIN
 from tests.needs import needs_module
 from tests.policy.making import NOW, request, snapshot
 from tests.policy.mmdb import write_mmdb
-from tests.receive.programs import free_port
+from tests.receive.programs import free_port, wait_for
 
 
 def environ(folder: Path) -> dict[str, str]:
@@ -137,6 +137,64 @@ def test_a_journal_that_takes_nothing_ends_the_start(tmp_path: Path, kind: str) 
         journal.write_bytes(journal.read_bytes()[:-9])
     with pytest.raises(JournalError, match="journal"), opened(tmp_path):
         pass
+
+
+def lines(folder: Path, n: int) -> Path:
+    """A journal of so many decisions."""
+    journal = Journal(folder / "home" / "journal")
+    journal.append_all(("decision", {"decision_id": f"d{i}", "account_id": "ann"}, NOW) for i in range(n))
+    return journal.path
+
+
+def changed(path: Path, n: int) -> None:
+    """Another account in one line of a journal."""
+    found = path.read_bytes().splitlines(keepends=True)
+    found[n] = found[n].replace(b'"ann"', b'"eve"')
+    path.write_bytes(b"".join(found))
+
+
+@pytest.mark.parametrize("n", [0, 57, 98])
+def test_a_tampered_journal_ends_the_start(tmp_path: Path, n: int) -> None:
+    """Wherever a line was changed, the gate does not start, and nothing is added."""
+    path = lines(tmp_path, 100)
+    changed(path, n)
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match=f"broken at line {n + 2}"), opened(tmp_path):
+        pass
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("mode", "passes"), [("deny", False), ("allow", True)])
+def test_a_journal_found_tampered_with_later_makes_the_gate_fail(
+    tmp_path: Path, mode: str, passes: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A check that takes longer than the start goes on, and then every call is answered as the policy says for that."""
+    path = lines(tmp_path, 5_000)
+    changed(path, 4_990)
+    before, asked = path.read_bytes(), request(n_tokens=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stillwatch.gate.guarding.Guard.__init__.__kwdefaults__", {"every_s": 60.0, "start_s": 0.0})
+        with opened(tmp_path, PLAIN.replace('on_failure = "deny"', f'on_failure = "{mode}"')) as one:
+            ledger = one.gate.ledger
+            wait_for(lambda: ledger.journal == "broken", what="the end of the check")
+            admission = one.gate.admit(asked)
+            assert (admission.passes, admission.reason) == (passes, "ok" if passes else "unavailable")
+            assert "broken at line 4992" in str(ledger.failure) and ledger.n_lost == 1
+    assert path.read_bytes() == before
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_what_is_added_is_checked_while_the_gate_runs(tmp_path: Path) -> None:
+    """Once a minute; here at once. A line that somebody else changes is noticed, and the gate fails from then on."""
+    path = lines(tmp_path, 10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stillwatch.gate.guarding.Guard.__init__.__kwdefaults__", {"every_s": 0.05, "start_s": 2.0})
+        with opened(tmp_path) as one:
+            assert one.gate.admit(request(n_tokens=1)).passes and one.gate.ledger.journal == "whole"
+            assert one.gate.ledger.flush()
+            path.write_bytes(path.read_bytes()[:-300])
+            wait_for(lambda: one.gate.ledger.journal == "broken", what="the next look")
+            assert not one.gate.admit(request(n_tokens=1)).passes
 
 
 def test_a_process_that_ends_by_itself_loses_no_decision(tmp_path: Path) -> None:

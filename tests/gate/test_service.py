@@ -121,6 +121,34 @@ def test_a_malformed_body_is_refused(tmp_path: Path, body: bytes) -> None:
         assert not one.journal.path.exists() or not one.decisions()
 
 
+UNREADABLE = [
+    rb'{"messages": [{"content": "a\ud800b and more"}]}', rb'{"model": "m\udfff and more"}', rb'{"\ud800 and more": 1}',
+    b'{"messages": [{"content": "\xed\xa0\x80"}]}', b"[1]", b"a=1&b=2", b"[" * 5_000,
+    '{"max_tokens": 9}'.encode("utf-16"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [CHECK, "/v1/admit", "/v1/settle", GUARD])
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_what_cannot_be_read_is_refused_and_counted(tmp_path: Path, path: str, body: bytes) -> None:
+    """A body that another server might read all the same is not judged by what little is known of it; see /healthz."""
+    with made(tmp_path) as one:
+        app = service(one)
+        headers = {"x-stillwatch-account": "ann", "content-length": str(len(body))}
+        assert call(app, path, body, headers).status == 400
+        assert said(call(app, "/healthz", b"", method="GET").body)["requests_unread"] == 1
+        assert not one.decisions() if one.journal.path.exists() else True
+
+
+@pytest.mark.parametrize("depth", [300, 490, 495, 500, 700, 900])
+def test_a_body_of_any_depth_is_answered(tmp_path: Path, depth: int) -> None:
+    """It is judged, or refused with 400; what is asked of logprobs is never missed for it."""
+    deep = b'{"a":' * depth + b"1" + b"}" * depth
+    with made(tmp_path) as one:
+        for key in (b"include", b"messages", b"prompt", b"tools"):
+            assert check(one, body=b'{"max_tokens": 9, "%b": %b}' % (key, deep)).status in (200, 400)
+
+
 @pytest.mark.parametrize("path", [CHECK, "/v1/admit", "/v1/settle", GUARD])
 def test_an_oversized_body_is_refused(tmp_path: Path, path: str) -> None:
     """No address reads more than it takes."""
@@ -185,7 +213,10 @@ def test_health_says_whether_decisions_are_written(tmp_path: Path) -> None:
     """A gate whose journal fails is not healthy."""
     with made(tmp_path) as one:
         answer = call(service(one), "/healthz", b"", method="GET")
-    assert (answer.status, said(answer.body)) == (200, {"status": "ok", "decisions_lost": 0})
+    assert (answer.status, said(answer.body)) == (
+        200,
+        {"status": "ok", "decisions_lost": 0, "journal": "unchecked", "requests_unread": 0},
+    )
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
-from scipy.stats import binom, hypergeom, nbinom, poisson
+from scipy.stats import betabinom, binom, hypergeom, nbinom, poisson
 
 from stillwatch.errors import StillwatchError
 from stillwatch.kernels.evalues import (
@@ -17,6 +17,7 @@ from stillwatch.kernels.evalues import (
     hub_e_log2,
     mean_e_log2,
     rank_e_log2,
+    share_e_log2,
     too_few_e_log2,
 )
 
@@ -180,3 +181,30 @@ def test_impossible_counts_are_refused(given_: tuple[int, float, float]) -> None
     """Negative and non-finite numbers raise an error."""
     with pytest.raises(StillwatchError, match="out of range"):
         too_few_e_log2(*given_)
+
+
+@pytest.mark.parametrize("share", [0.004, 0.2, 0.9])
+@pytest.mark.parametrize("correlation", [0.001, 0.05, 0.999])
+def test_a_share_has_mean_one_under_its_null(share: float, correlation: float) -> None:
+    """Summed over the beta-binomial law the mean is 1; it is less where fewer show it, and rises with every unit."""
+    n, tosses = 40, (1 - correlation) / correlation
+    e_values = np.exp2([share_e_log2(x, n, share, correlation) for x in range(n + 1)])
+    for true, bound in ((share, 1.0), (share / 2, AT_MOST_ONE)):
+        mean = float((betabinom.pmf(np.arange(n + 1), n, true * tosses, (1 - true) * tosses) * e_values).sum())
+        assert mean <= bound + 1e-6 and (true != share or abs(mean - 1) < 1e-6)
+    assert (np.diff(e_values) > 0).all()
+
+
+def test_correlated_units_say_less() -> None:
+    """The same count is worth less the more alike units are, and nearly a toss-up where all are one."""
+    bits = [share_e_log2(18, 40, 0.06, correlation) for correlation in (0.01, 0.05, 0.3, 0.999)]
+    assert bits == sorted(bits, reverse=True) and bits[0] > 15 and bits[-1] < 5
+
+
+@pytest.mark.parametrize(
+    "given_", [(-1, 3, 0.5, 0.1), (4, 3, 0.5, 0.1), (1, 3, 0.0, 0.1), (1, 3, 0.5, 1.0), (1, 3, nan, 0.1)]
+)
+def test_impossible_shares_are_refused(given_: tuple[int, int, float, float]) -> None:
+    """A count beyond its units, a share or a correlation that is none."""
+    with pytest.raises(StillwatchError):
+        share_e_log2(*given_)

@@ -29,30 +29,41 @@ SHARED = Limit(PER_S, 1_000, BURST)
 N_WORKERS = 4
 
 WORKER = f"""
+import asyncio
 import sys
 from stillwatch.errors import BudgetsError
 from stillwatch.keys import Secret
 from stillwatch.policy.budgets import Charge, Limit
 from stillwatch.policy.budgets_redis import RedisBudgets
 
-name, urls = sys.argv[1], sys.argv[2:]
+name, way, urls = sys.argv[1], sys.argv[2], sys.argv[3:]
 stores = [RedisBudgets(url, secret=Secret(bytes(range(32)))) for url in urls]
 shared, own = Limit({PER_S}, 1000, {BURST}), Limit(1_000_000, 1000, 1_000_000)
-n = at = 0
-while True:
-    n += 1
-    charges = [Charge("lineage", "c", shared, {COST}), Charge("account", name, own, {COST})]
-    try:
-        admitted = stores[at].reserve(f"{{name}} {{n}}", charges).admitted
-        used = {COST}
-        if admitted and n % 3 == 0:
-            used = 2 if stores[at].settle(f"{{name}} {{n}}", 2) else used
-    except BudgetsError:
-        at = (at + 1) % len(stores)
-        continue
-    if admitted:
-        sys.stdout.write(f"{{used}}\\n")
-        sys.stdout.flush()
+
+async def reserved(store, lease, charges):
+    return await store.reserve_soon(lease, charges) if way == "soon" else store.reserve(lease, charges)
+
+async def settled(store, lease, used):
+    return await store.settle_soon(lease, used) if way == "soon" else store.settle(lease, used)
+
+async def ask():
+    n = at = 0
+    while True:
+        n += 1
+        charges = [Charge("lineage", "c", shared, {COST}), Charge("account", name, own, {COST})]
+        try:
+            admitted = (await reserved(stores[at], f"{{name}} {{n}}", charges)).admitted
+            used = {COST}
+            if admitted and n % 3 == 0:
+                used = 2 if await settled(stores[at], f"{{name}} {{n}}", 2) else used
+        except BudgetsError:
+            at = (at + 1) % len(stores)
+            continue
+        if admitted:
+            sys.stdout.write(f"{{used}}\\n")
+            sys.stdout.flush()
+
+asyncio.run(ask())
 """
 
 
@@ -68,9 +79,13 @@ def told(process: subprocess.Popen[str], into: list[int]) -> threading.Thread:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["now", "soon"])
 @pytest.mark.parametrize("event", ["restart", "killed processes", "paused replica", "promoted replica"])
-def test_admitted_tokens_never_exceed_the_budget(tmp_path: Path, event: str) -> None:
-    """Several processes on one Redis, and something goes wrong: never more than rate times time and one burst."""
+def test_admitted_tokens_never_exceed_the_budget(tmp_path: Path, event: str, way: str) -> None:
+    """Several processes on one Redis, and something goes wrong: never more than rate times time and one burst.
+
+    So for calls that wait, and for those of event loops.
+    """
     server()
     redis = needs_module("redis", "redis")
     port, other = free_port(), free_port()
@@ -85,7 +100,7 @@ def test_admitted_tokens_never_exceed_the_budget(tmp_path: Path, event: str) -> 
         words = [sys.executable, "-c", WORKER]
         environ = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         workers = [
-            subprocess.Popen([*words, f"w{n}", *urls], stdout=subprocess.PIPE, text=True, env=environ)
+            subprocess.Popen([*words, f"w{n}", way, *urls], stdout=subprocess.PIPE, text=True, env=environ)
             for n in range(N_WORKERS)
         ]
         threads = [told(worker, into) for worker, into in zip(workers, sums, strict=True)]
@@ -194,6 +209,61 @@ def test_a_redis_that_hangs_is_an_error_in_time(tmp_path: Path) -> None:
         finally:
             os.kill(process.pid, signal.SIGCONT)
         budgets.close()
+
+
+def asked_soon(budgets: RedisBudgets, lease: str, *charges: Charge) -> bool:
+    """A reservation in an event loop of its own."""
+
+    async def ask() -> bool:
+        try:
+            return (await budgets.reserve_soon(lease, charges)).admitted
+        finally:
+            await budgets.close_soon()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["now", "soon"])
+def test_a_paused_replica_stops_nobody_unless_the_operator_says_so(tmp_path: Path, way: str) -> None:
+    """Budgets wait for no replica. Where the operator's Redis does (`min-replicas-to-write`), a paused one is an error:
+    the mode of the policy for failures holds, nothing is taken, and all goes on once the replica does."""
+    server()
+    redis = needs_module("redis", "redis")
+    port, other = free_port(), free_port()
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        own_redis(folders[0], port, "--repl-ping-replica-period", "1"),
+        own_redis(folders[1], other, "--replicaof", "127.0.0.1", str(port)) as second,
+    ):
+        client = redis.Redis(port=port)
+        budgets = RedisBudgets(f"redis://127.0.0.1:{port}/0", secret=SECRET, timeout_s=10)
+
+        def taken(lease: str) -> bool:
+            return (
+                asked_soon(budgets, lease, charge(4)) if way == "soon" else budgets.reserve(lease, [charge(4)]).admitted
+            )
+
+        def follows() -> bool:
+            return bool(client.info("replication")["min_slaves_good_slaves"])
+
+        try:
+            client.config_set("min-replicas-max-lag", 1)
+            client.config_set("min-replicas-to-write", 1)
+            until(follows, threading.Event())
+            assert budgets.begin_new() and taken("1")
+            os.kill(second.pid, signal.SIGSTOP)
+            until(lambda: not follows(), threading.Event())
+            with pytest.raises(BudgetsError, match=r"NoReplicas|NOREPLICAS"):
+                taken("2")
+            client.config_set("min-replicas-to-write", 0)
+            assert taken("2") and not taken("3")
+        finally:
+            os.kill(second.pid, signal.SIGCONT)
+            client.close()
+            budgets.close()
 
 
 def test_a_redis_that_evicts_is_refused(tmp_path: Path) -> None:

@@ -86,6 +86,15 @@ def test_who_was_overturned_is_not_in_it(tmp_path: Path) -> None:
     assert set(named(compiled(write_findings(tmp_path / "findings"), overturned={"ann"}))) == {"bob", "cat"}
 
 
+def test_a_dismissed_campaign_is_not_in_it(tmp_path: Path) -> None:
+    """Nor its mark; whoever is in another campaign too stays for that one."""
+    marking = policy(EXAMPLE.replace('action = "step_up"\nstep_up = "organisation"', 'action = "mark"'))
+    found = compiled(write_findings(tmp_path / "findings"), dismissed={"c1"}, policy=marking)
+    assert named(found) == {"cat": "c2"} and [one.campaign_id for one in found.lineages] == ["c2"]
+    assert len(list(Journal(tmp_path / "journal").entries())) == 1
+    assert named(compiled(tmp_path / "findings", dismissed={"c1", "c2", "unknown"})) == {}
+
+
 def test_marks_are_cut_where_the_policy_marks(tmp_path: Path) -> None:
     """The key is the lineage's, and the journal says that it was cut and under which policy."""
     marking = policy(EXAMPLE.replace('action = "step_up"\nstep_up = "organisation"', 'action = "mark"'))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.policy.deciding import decide
-from stillwatch.policy.model import FEATURES, LEVELS, SWITCHABLE, Disclosure
+from stillwatch.policy.model import FEATURES, LEVELS, SWITCHABLE
 from stillwatch.policy.ruling import COARSE, SEVERITY, Request, Ruling
 from stillwatch.policy.snapshot import Snapshot, empty_snapshot
 from stillwatch.records import ACTIONS
@@ -162,14 +162,6 @@ def test_an_old_snapshot_accuses_nobody() -> None:
     """After its expiry a snapshot says nothing."""
     assert ruled(account="bob", now=NOW + timedelta(days=30)).action == "allow"
     assert ruled(account="bob", now=NOW + timedelta(days=30, microseconds=-1)).action == "step_up"
-
-
-def test_a_snapshot_waits_for_its_batch() -> None:
-    """Disclosure holds a new snapshot back to the next whole batch; a clock that went back does not open the gate."""
-    held = replace(policy(), disclosure=Disclosure(delay_s=60, batch_s=86_400))
-    made = snapshot(*MEMBERS)
-    for hours, action in ((0, "allow"), (11, "allow"), (12, "step_up"), (-1, "step_up"), (-9_000, "step_up")):
-        assert decide(request("bob", now=NOW + timedelta(hours=hours)), held, made).action == action
 
 
 def test_an_unknown_identity_level_opens_nothing() -> None:

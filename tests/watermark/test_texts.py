@@ -32,9 +32,11 @@ def test_token_ids_are_read_from_every_kind_of_file(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.array([7, 8]))
     expected = [([1, 2, 3], [9]), ([4, 5, 6], [])]
     assert ids(tmp_path / "a.jsonl") == ids(tmp_path / "a.parquet") == expected
+    (tmp_path / "b.jsonl").write_text("\ufeff" + json.dumps(rows[0]))
+    assert ids(tmp_path / "b.jsonl") == expected[:1]
     assert ids(tmp_path / "a.npy") == [([1, 2, 3], []), ([4, 5, 6], [])]
     assert ids(tmp_path / "one.npy") == [([7, 8], [])]
-    assert len(ids(tmp_path)) == 7
+    assert len(ids(tmp_path)) == 8
 
 
 def test_text_is_read_by_the_tokenizer_given(tmp_path: Path) -> None:

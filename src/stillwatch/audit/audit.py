@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from stillwatch import __version__
@@ -32,7 +33,7 @@ from stillwatch.audit.findings import (
 from stillwatch.audit.identity import leaks, names_in, weigh_identity
 from stillwatch.audit.licences import UNSTATED, Known, Register, load_register, names_of, shipped, spdx
 from stillwatch.audit.marks import MarkSearch, Pool, look_for_marks
-from stillwatch.audit.matching import Rows, match_rows, places, weigh_match
+from stillwatch.audit.matching import Match, Rows, begins, match_rows, places, weigh_match
 from stillwatch.audit.registry import Registry, fill, match_key, printed
 from stillwatch.audit.written import Sample, estimate_written
 from stillwatch.errors import InputError
@@ -114,7 +115,22 @@ class _Against:
     rate: float
     rows: list[Rows] = field(default_factory=list)
     control: list[Rows] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)
+    n_seen: int = 0
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """(file, row) of copies, by the answer's number."""
+
+    def take(self, batch: pa.RecordBatch, rows: Rows) -> None:
+        """The answers of one more batch as judged."""
+        at = np.flatnonzero(rows.copied)[: _MOST_PLACES - len(self.places)]
+        self.places.update(zip((at + self.n_seen).tolist(), places(batch, at), strict=True))
+        self.n_seen += len(rows.copied)
+        self.rows.append(rows)
+
+    def weighed(self, n_registries: int) -> Match:
+        """What comes of it; stock phrases leave the places too."""
+        rows, control = Rows.joined(self.rows).without_stock(), Rows.joined(self.control) if self.control else None
+        self.places = {at: place for at, place in self.places.items() if rows.copied[at]}
+        return weigh_match(self.registry, rows, control=control, n_registries=n_registries)
 
 
 @dataclass(slots=True)
@@ -154,7 +170,7 @@ def audit(
     pools = _pools(request.marks)
     n_rows = 0
     for batch in dataset.batches(on_progress=lambda done, total: on_progress("Reading rows", done, total)):
-        n_rows += batch.num_rows
+        n_rows += int(begins(batch).sum())
         said.add(batch.column("answer"))
         if request.human and request.model:
             sample.add(batch.column("answer"), batch.column("prompt"))
@@ -174,7 +190,7 @@ def audit(
     return Audit(
         name=name, version=__version__, declared=declared, findings=findings, evidence=evidence_table(findings),
         files=[one.to_dict() for one in dataset.files], skipped=dataset.skipped, n_rows=n_rows,
-        places={asked.registry.about.name: asked.places for asked in against if asked.places},
+        places={one.registry.about.name: list(dict.fromkeys(one.places.values())) for one in against if one.places},
         croissant=_patch(declared, findings), key_ids={"match": key.key_id("match")},
     )  # fmt: skip
 
@@ -256,15 +272,15 @@ def _against(
 
 def _match(batch: pa.RecordBatch, against: Sequence[_Against], key: HashKey) -> None:
     for asked, rows in zip(against, _judged(batch, against, key), strict=True):
-        asked.rows.append(rows)
-        asked.places += places(batch, rows.copied)[: _MOST_PLACES - len(asked.places)]
+        asked.take(batch, rows)
 
 
 def _judged(batch: pa.RecordBatch, against: Sequence[_Against], key: HashKey) -> Iterator[Rows]:
-    """The rows of a batch against each registered set, whole rows, and each registry, answers; printed once each."""
+    """The answers of a batch against each registered set, whole, and each registry; printed once each."""
+    first = begins(batch)
     prints = {whole: printed(batch, key, whole=whole) for whole in {asked.check == "overlap" for asked in against}}
     for asked in against:
-        yield match_rows(prints[asked.check == "overlap"], asked.registry, rate=asked.rate)
+        yield match_rows(prints[asked.check == "overlap"], asked.registry, first=first, rate=asked.rate)
 
 
 def _match_control(request: AuditRequest, against: Sequence[_Against], key: HashKey, on_progress: OnProgress) -> None:
@@ -276,10 +292,13 @@ def _match_control(request: AuditRequest, against: Sequence[_Against], key: Hash
 def _weighed(against: Sequence[_Against], declared: Declared, known: Known | None, name: str) -> Iterator[Finding]:
     licence = declared.licence if declared.licence != UNSTATED or known is None else known.licence
     for asked in against:
-        control = Rows.joined(asked.control) if asked.control else None
-        match = weigh_match(asked.registry, Rows.joined(asked.rows), control=control, n_registries=len(against))
         yield match_finding(
-            asked.check, match, n_registries=len(against), subject=name, declared=licence, known=asked.known
+            asked.check,
+            asked.weighed(len(against)),
+            n_registries=len(against),
+            subject=name,
+            declared=licence,
+            known=asked.known,
         )
 
 

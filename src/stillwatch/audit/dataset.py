@@ -7,6 +7,7 @@ and the rest is read.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import tempfile
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -84,7 +86,9 @@ class Dataset:
         self.n_bytes = sum(file.n_bytes for file in self._sources)
 
     def batches(self, *, on_progress: Progress | None = None) -> Iterator[pa.RecordBatch]:
-        """Batches of `shapes.ROWS` with `file` and `row` (its number among those of the file that could be read).
+        """Batches of exchanges (`shapes.ROWS`) with `file` and `row` (its number among those that could be read).
+
+        A row never stands in two batches.
 
         Raises InputError where not one row of any file can be read. Memory: a batch, and a block of the file.
         """
@@ -96,7 +100,8 @@ class Dataset:
                     read.sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
                 with tempfile.TemporaryDirectory(prefix="stillwatch-") as folder:
                     for batch, n_bytes in self._read(_straight(file, Path(folder), read), read):
-                        yield _with_place(batch, at, read.n_rows - batch.num_rows)
+                        files = pa.array(np.full(batch.num_rows, at), pa.int32())
+                        yield batch.append_column("file", files)
                         if on_progress:
                             on_progress(done + min(n_bytes, file.n_bytes), self.n_bytes)
             except (InputError, OSError, pa.ArrowException) as error:
@@ -124,12 +129,19 @@ class Dataset:
             if rows is None:
                 continue
             whole = rows.filter(pc.is_valid(rows["shape"]))
-            read.rejects.update({"row_without_text": rows.num_rows - whole.num_rows})
-            read.shapes.update(whole["shape"].to_pylist())
-            read.notes.update({"answer_empty": whole["answer"].null_count})
-            for batch in whole.combine_chunks().to_batches(max_chunksize=_BATCH_ROWS):
-                read.n_rows += batch.num_rows
-                yield batch, raw.done_bytes
+            begins = whole["first"].to_numpy()
+            numbers = np.cumsum(begins) - 1
+            n_rows = int(begins.sum())
+            answered = np.unique(numbers[pc.is_valid(whole["answer"]).to_numpy()])
+            read.rejects.update({"row_without_text": raw.n_rows - n_rows})
+            read.shapes.update(whole["shape"].filter(whole["first"]).to_pylist())
+            read.notes.update({"answer_empty": n_rows - len(answered)})
+            placed = whole.append_column("row", pa.array(numbers + read.n_rows, pa.int64()))
+            read.n_rows += n_rows
+            bounds = [*np.flatnonzero(begins)[::_BATCH_ROWS].tolist(), whole.num_rows]
+            for start, stop in itertools.pairwise(bounds):
+                for batch in placed.slice(start, stop - start).combine_chunks().to_batches():
+                    yield batch, raw.done_bytes
         read.empty_columns = sorted(theirs for ours, theirs in sources.items() if theirs in names and not filled[ours])
         read.rejects, read.notes = +read.rejects, +read.notes
 
@@ -166,12 +178,6 @@ def _n_filled(cells: Any) -> int:
     return len(cells) - int(cells.null_count)
 
 
-def _with_place(batch: pa.RecordBatch, file: int, first: int) -> pa.RecordBatch:
-    numbers = pa.array(range(first, first + batch.num_rows), pa.int64())
-    files = pa.array([file] * batch.num_rows, pa.int32())
-    return pa.RecordBatch.from_arrays([*batch.columns, files, numbers], names=[*batch.schema.names, "file", "row"])
-
-
 def _straight(file: LogFile, folder: Path, read: FileRead) -> LogFile:
     """The file itself, or its rows as UTF-8 in `folder`, where it is marked UTF-16 or UTF-32 or one JSON document."""
     if file.format == "parquet" or not file.n_bytes:
@@ -190,6 +196,8 @@ def _straight(file: LogFile, folder: Path, read: FileRead) -> LogFile:
             lines.write(unroller.feed(piece))
         if stream.cut:
             read.rejects["truncated_file"] += 1
+    if not target.stat().st_size:
+        raise InputError("a JSON document without a row")
     return replace(file, path=target, packing="", n_bytes=target.stat().st_size)
 
 

@@ -100,7 +100,7 @@ def match_finding(
     found = is_finding(match, n_registries=n_registries)
     measured = (
         f"{share.n:,} of {share.total:,} rows ({100 * share.value:.2f} %, 95 % from {100 * low:.2f} "
-        f"to {100 * high:.2f} %) are copies of {match.registry}"
+        f"to {100 * high:.2f} %) {'are' if match.n_answers == share.total else 'hold'} copies of {match.registry}"
     )
     detail: dict[str, Any] = {
         **asdict(match), "share": share.value, "n_copied": share.n, "n_judged": share.total, "lo": low, "hi": high,
@@ -121,9 +121,11 @@ def match_finding(
         )
     elif share.n:
         says = f"{measured}, no more than chance allows ({match.expected:.1f} distinct expected; null: {match.null})."
-    else:
+    elif share.total:
         says = f"No copy of {match.registry} among {share.total:,} rows."
-    if not found:
+    else:
+        says = f"None of {match.n_rows:,} rows has an answer of {MIN_WORDS} words or more to be judged."
+    if share.total and not found:
         says += f" A share of {100 * match.smallest_share:.2f} % would have been found."
     verdict = "finding" if found else "lead" if lead else "nothing" if share.total else "cannot_tell"
     evidence = _evidence(

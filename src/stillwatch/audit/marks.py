@@ -30,12 +30,13 @@ from stillwatch.watermark.schemes import Scheme
 from stillwatch.watermark.texts import Encode
 
 MOST_PAIRS = 1 << 22
-"""Distinct pairs a tokenizer's pool keeps: 32 MiB, and about a minute a thousand keys."""
+"""Distinct pairs a tokenizer's pool keeps: 32 MiB, and about ten seconds a thousand keys."""
 
 MOST_TESTS_TOLD = 1000
 """Tests written out one by one in the detail of a finding."""
 
 _ANSWERS_AT_ONCE = 1024
+_AT_LEAST_NEW = 1 << 18
 _ALL = 1 << 64
 _VERDICTS = {"found": "finding", "not found": "nothing", "cannot tell": "cannot_tell"}
 
@@ -61,7 +62,6 @@ class Pool:
     encode: Encode
     width: int
     most: int = MOST_PAIRS
-    packed: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     below: int = _ALL
     """Pairs whose hash is below this are kept."""
 
@@ -69,6 +69,9 @@ class Pool:
     n_in_prompt: int = 0
     n_answers: int = 0
     _n_seen: int = 0
+    _packed: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
+    _new: list[U64] = field(default_factory=list)
+    _n_new: int = 0
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Take in the answers of some rows; windows that stand in a row's own prompt are left out."""
@@ -82,17 +85,28 @@ class Pool:
 
     def grams(self) -> Grams:
         """The pool as the detector reads it."""
-        return Grams(self.packed, self.width, self.n_tokens, self._n_seen - len(self.packed), self.n_in_prompt)
+        self._settle()
+        return Grams(self._packed, self.width, self.n_tokens, self._n_seen - len(self._packed), self.n_in_prompt)
 
     def _take(self, documents: list[Document]) -> None:
         new = grams_of(documents, width=self.width)
         self.n_answers += len(documents)
         self.n_tokens, self.n_in_prompt = self.n_tokens + new.n_tokens, self.n_in_prompt + new.n_in_prompt
         self._n_seen += len(new) + new.n_repeated
-        self.packed = np.union1d(self.packed, self._kept(new.packed))
-        while len(self.packed) > self.most:
+        self._new.append(self._kept(new.packed))
+        self._n_new += len(self._new[-1])
+        # As many new ones as there are old, at least: so no pair is sorted more than a few times.
+        if self._n_new > max(len(self._packed), _AT_LEAST_NEW):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Take the pairs that came in since into the pool, each once."""
+        every = np.sort(np.concatenate([self._packed, *self._new]))
+        self._packed = every[np.insert(every[1:] != every[:-1], 0, True)] if len(every) else every
+        self._new, self._n_new = [], 0
+        while len(self._packed) > self.most:
             self.below //= 2
-            self.packed = self._kept(self.packed)
+            self._packed = self._kept(self._packed)
 
     def _kept(self, packed: U64) -> U64:
         return packed if self.below == _ALL else packed[_hashed(packed) < np.uint64(self.below)]
@@ -107,7 +121,7 @@ def look_for_marks(
 ) -> list[Finding]:
     """Test the pools, as one family: a finding for each key that is found, and one for all others together.
 
-    Cost: keys and decoys times pairs, 5 to 20 ns each, over `search.threads`.
+    Cost: keys and decoys times pairs, 2 to 15 ns each, over `search.threads`.
     """
     suspects = [Suspect(name=subject, tokenizer=name, grams=pool.grams()) for name, pool in pools.items()]
     tested = detect(

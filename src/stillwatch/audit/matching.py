@@ -1,15 +1,19 @@
-"""matching: which rows are copies of what a registry holds, and whether that is more than chance.
+"""matching: which answers are copies of what a registry holds, and whether that is more than chance.
 
-A row is a copy where two of its spans are found and they are a twentieth of all its spans, or where as many of its
+An answer is a copy where two of its spans are found and they are a twentieth of all its spans, or where as many of its
 bands are found as texts of its length need (`BAND_BARS`). Both bars rise where the filter is so full that random keys
-would reach them once in a million rows. An answer of fewer than `MIN_WORDS` words is never judged.
+would reach them once in a million answers. An answer of fewer than `MIN_WORDS` words is never judged. A short one that
+stands in several rows which are otherwise different (`STOCK_ROWS`) is a stock phrase and no copy.
+
+Every answer of a conversation is judged on its own, whatever stands before or after it. The share is of rows: a row is
+a copy where one of its answers is. The test is of distinct answers.
 
 A row is a lead; a finding is about the whole set. The null: somebody else answered. Two models that answer the same
 prompt agree far more often than two that answer different ones, and whether the prompts are the same cannot be seen
-where a row has none, or has it in another template. So a row whose prompt the registry knows counts where it is a copy,
-at the rate `NULL_SAME_PROMPT`; any other only where it is a copy nearly whole (`WHOLE_SPANS`, `WHOLE_BANDS`), at the
-rate `NULL_WHOLE`. Both lie above what was measured on unrelated models that answered the same prompts
-(`benchmarks/audit.md`). Where a control set has rows of the same kind, it stands instead (Fisher's exact test). More
+where an answer has none, or has it in another template. So an answer whose prompt the registry knows counts where it is
+a copy, at the rate `NULL_SAME_PROMPT`; any other only where it is a copy nearly whole (`WHOLE_SPANS`, `WHOLE_BANDS`),
+at the rate `NULL_WHOLE`. Both lie above what was measured on unrelated models that answered the same prompts
+(`benchmarks/audit.md`). Where a control set has answers of the same kind, it stands instead (Fisher's exact test). More
 copies than `NULL_OTHER` allows, the rate for other prompts, are a lead.
 """
 
@@ -17,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,11 +39,15 @@ BAND_BARS = ((MIN_WORDS, 6), (20, 3), (40, 2))
 """From so many words on, so many bands of `N_BANDS` make a copy: short answers agree because there is little to say."""
 
 MIN_SPANS, SPAN_SHARE = 2, 0.05
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 P_ROW = 1e-6
-"""How often a row may be called a copy because of the filter alone."""
+"""How often an answer may be called a copy because of the filter alone."""
 
 WHOLE_SPANS, WHOLE_BANDS = 0.5, ((20, 16), (40, 4))
 """A copy is nearly whole where two spans and this share of all are found, or from so many words on so many bands."""
+
+STOCK_ROWS, STOCK_WORDS = 3, 40
+"""An answer of fewer words that stands in so many different rows is said by everybody, such as a closing courtesy."""
 
 NULL_SAME_PROMPT, NULL_WHOLE, NULL_OTHER = 0.03, 1e-3, 2e-4
 P_FINDING = 1e-3
@@ -73,26 +81,49 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What was found about each row of a set, shape (n,): judged, a copy, nearly whole, its prompt known, its print."""
+    """What was found about each answer of a set, shape (n,), in the order of its rows.
 
+    `first`: it begins a row; `judged`, a copy, nearly whole, its prompt known, of few words; what stands for the answer
+    and for its prompt.
+    """
+
+    first: Bools
     judged: Bools
     copied: Bools
     whole: Bools
     asked: Bools
+    short: Bools
     prints: U64
+    prompts: U64
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """The rows of all parts, in order."""
-        nothing = np.zeros(0, np.bool_)
-        parts = [Rows(nothing, nothing, nothing, nothing, np.zeros(0, np.uint64)), *parts]
-        names = ("judged", "copied", "whole", "asked", "prints")
-        return Rows(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
+        """The answers of all parts, in order."""
+        none, nothing = np.zeros(0, np.bool_), np.zeros(0, np.uint64)
+        parts = [Rows(none, none, none, none, none, none, nothing, nothing), *parts]
+        return Rows(*(np.concatenate([getattr(one, each.name) for one in parts]) for each in fields(cls)))
 
     def once(self) -> Rows:
-        """The judged rows, equal ones once."""
+        """The judged answers, equal ones once."""
         _, first = np.unique(self.prints[self.judged], return_index=True)
-        return Rows(*(getattr(self, n)[self.judged][first] for n in ("judged", "copied", "whole", "asked", "prints")))
+        return Rows(*(getattr(self, each.name)[self.judged][first] for each in fields(self)))
+
+    def by_row(self, of: Bools) -> Bools:
+        """Whether `of`, shape (n,), holds of any answer of each row, shape (n_rows,)."""
+        return np.logical_or.reduceat(of, np.flatnonzero(self.first)) if len(of) else of
+
+    def without_stock(self) -> Rows:
+        """The same, where short copies that stand in `STOCK_ROWS` rows or more, not equal as a whole, are none."""
+        at = np.flatnonzero(self.copied & self.short)
+        if len(at) < STOCK_ROWS:
+            return self
+        begins = np.flatnonzero(self.first)
+        # A sum over the row is the same for equal rows.
+        rows = np.add.reduceat(self.prints * _ODD + self.prompts, begins)[np.searchsorted(begins, at, "right") - 1]
+        seen = np.unique(np.stack([self.prints[at], rows], axis=1), axis=0)[:, 0]
+        texts, n_rows = np.unique(seen, return_counts=True)
+        kept = ~(self.short & np.isin(self.prints, texts[n_rows >= STOCK_ROWS]))
+        return replace(self, copied=self.copied & kept, whole=self.whole & kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +133,12 @@ class Match:
     registry: str
     n_rows: int
     share: Share
+    """Rows that hold a copy, of the rows with an answer that was judged."""
+
     n_too_short: int
+    n_answers: int
+    """Answers judged, one a row or, in conversations, several."""
+
     n_same_prompt: int
     n_distinct: int
     """Distinct copies that count against the null."""
@@ -117,8 +153,10 @@ class Match:
     """The share from which on a finding would have been likely (9 in 10), had there been one."""
 
 
-def match_rows(prints: Prints, registry: Registry, *, rate: float | None = None) -> Rows:
-    """Judge the rows of a batch; `rate` is the filter's false positive rate, worked out where it is not given.
+def match_rows(prints: Prints, registry: Registry, *, first: Bools | None = None, rate: float | None = None) -> Rows:
+    """Judge the answers of a batch; `first` (n,) says which begin a row, all where it is not given.
+
+    `rate` is the filter's false positive rate, worked out where it is not given.
 
     Cost: one look into the filter a print, about 60 ns each.
     """
@@ -135,7 +173,10 @@ def match_rows(prints: Prints, registry: Registry, *, rate: float | None = None)
     # All bands of a text stand for it well enough to count it once.
     odd = 2 * np.arange(prints.bands.shape[1], dtype=np.uint64) + 1
     stands_for = np.bitwise_xor.reduce(prints.bands * odd, axis=1)
-    return Rows(judged, copied & judged, whole & copied & judged, held.holds(prints.prompts), stands_for)
+    return Rows(
+        np.ones(len(judged), np.bool_) if first is None else first, judged, copied & judged, whole & copied & judged,
+        held.holds(prints.prompts), prints.n_words < STOCK_WORDS, stands_for, prints.prompts,
+    )  # fmt: skip
 
 
 def _agree(prints: Prints, bands: I64, bars: Sequence[tuple[int, int]], rate: float) -> Bools:
@@ -166,8 +207,9 @@ class _Kind(NamedTuple):
 
 
 def weigh_match(registry: Registry, rows: Rows, *, control: Rows | None = None, n_registries: int = 1) -> Match:
-    """The copies among rows against the null; equal rows are shown each and tested once."""
-    judged, copied = rows.judged, rows.copied
+    """The copies among rows against the null; equal answers are shown each and tested once."""
+    rows, control = rows.without_stock(), None if control is None else control.without_stock()
+    judged, copied = rows.by_row(rows.judged), rows.by_row(rows.copied)
     once, others = rows.once(), None if control is None else control.once()
     kinds = [_kind(once, others, known=known) for known in (True, False)]
     n, n_counted, expected = len(once.judged), sum(one.n_counted for one in kinds), sum(one.expected for one in kinds)
@@ -181,16 +223,18 @@ def weigh_match(registry: Registry, rows: Rows, *, control: Rows | None = None, 
     if stood:
         n_control, k_control = (sum(parts) for parts in zip(*stood, strict=True))
         bar = int(np.argmax(fisher(np.arange(n + 2), n, k_control, n_control) <= alpha))
-        null = f"control: {k_control} of {n_control} distinct rows"
+        null = f"control: {k_control} of {n_control} distinct answers"
     else:
         bar = int(stats.poisson.isf(alpha, expected)) + 1
         null = (
-            f"{NULL_SAME_PROMPT:g} of rows with a known prompt, {NULL_WHOLE:g} of others, which count if nearly whole"
+            f"{NULL_SAME_PROMPT:g} of answers to a known prompt, {NULL_WHOLE:g} of others, which count if nearly whole"
         )
+    share = Share(int(copied.sum()), int(judged.sum()))
     return Match(
-        registry=registry.about.name, n_rows=len(judged), share=Share(int(copied.sum()), int(judged.sum())),
-        n_too_short=int((~judged).sum()), n_same_prompt=int(rows.asked.sum()), n_distinct=n_counted, expected=expected,
-        p_log10=log10(p), p_lead_log10=log10(lead), null=null, smallest_share=smallest_share(n, expected, bar),
+        registry=registry.about.name, n_rows=len(judged), share=share, n_too_short=len(judged) - share.total,
+        n_answers=int(rows.judged.sum()), n_same_prompt=int(rows.asked.sum()), n_distinct=n_counted, expected=expected,
+        p_log10=log10(p), p_lead_log10=log10(lead), null=null,
+        smallest_share=smallest_share(min(n, share.total), expected, bar),
     )  # fmt: skip
 
 
@@ -245,8 +289,12 @@ def log10(p: float) -> float:
     return math.log10(max(p, 5e-324))
 
 
-def places(batch: pa.RecordBatch, copied: Bools) -> list[tuple[int, int]]:
-    """The (file, row) of the rows of a batch that are copies."""
-    at = np.flatnonzero(copied)
+def begins(batch: pa.RecordBatch) -> Bools:
+    """Which answers of a batch begin a row, shape (n,)."""
+    return np.asarray(batch.column("first").to_numpy(zero_copy_only=False))
+
+
+def places(batch: pa.RecordBatch, at: I64) -> list[tuple[int, int]]:
+    """The (file, row) of the answers of a batch that stand at `at`."""
     files, rows = (batch.column(name).to_numpy()[at].tolist() for name in ("file", "row"))
     return list(zip(files, rows, strict=True))

@@ -170,23 +170,41 @@ def match_key(key: RootKey) -> HashKey:
     return HashKey.from_bytes(digest)
 
 
-def printed(rows: pa.RecordBatch, key: HashKey, *, whole: bool = False) -> Prints:
-    """The prints of rows with `prompt` and `answer`; the rows of one batch, in order.
+def printed(rows: pa.RecordBatch, key: HashKey, *, whole: bool = False, masked: bool = True) -> Prints:
+    """The prints of the answers of a batch of `shapes.ROWS`, in order.
 
-    `whole`: an answer of fewer than `MIN_WORDS` words is taken together with its prompt. So data sets are compared,
-    where a row is a prompt and an answer; not a provider's answers, where a prompt is its user's.
+    `whole`: an answer of fewer than `MIN_WORDS` words is taken together with its prompt, and a prompt alone where its
+    row has no answer. So data sets are compared, where a row is a prompt and an answer; not a provider's answers, where
+    a prompt is its user's. `masked`: what an answer repeats of its own prompt is left out.
     """
     prompt, answer = rows.column("prompt"), rows.column("answer")
     if whole:
         n_words = pc.fill_null(pc.count_substring_regex(answer, r"[\pL\pN]+"), 0)
-        short = pc.and_(pc.less(n_words, MIN_WORDS), pc.is_valid(prompt))
+        short = pc.and_(pc.less(n_words, MIN_WORDS), pc.and_(pc.is_valid(prompt), _answered(rows)))
         both = pc.binary_join_element_wise(pc.fill_null(prompt, ""), pc.fill_null(answer, ""), pa.scalar("\n", TEXT))
         prompt, answer = pc.if_else(short, pa.scalar(None, TEXT), prompt), pc.if_else(short, both, answer)
-    return fingerprint(answer, key, prompt=prompt)
+    return fingerprint(answer, key, prompt=prompt if masked else None)
+
+
+def _answered(rows: pa.RecordBatch) -> pa.Array:
+    """What is an answer, or stands in a row that has none."""
+    valid = pc.is_valid(rows.column("answer")).to_numpy(zero_copy_only=False)
+    begins = np.flatnonzero(rows.column("first").to_numpy(zero_copy_only=False))
+    if not len(begins):
+        return pa.array(valid)
+    none = ~np.logical_or.reduceat(valid, begins)
+    return pa.array(valid | np.repeat(none, np.diff([*begins, len(valid)])))
 
 
 def fill(registry: Registry, batches: Iterable[pa.RecordBatch], key: HashKey, *, whole: bool = False) -> Registry:
-    """Put the answers of all rows into a registry, and return it; `whole` as in `printed`."""
+    """Put the answers of all rows into a registry, and return it; `whole` as in `printed`.
+
+    So registered sets are held: also as they are, prompt and all, for copies of them may have lost their prompts.
+    """
     for rows in batches:
         registry.add(printed(rows, key, whole=whole), n_bytes=int(rows.column("answer").nbytes))
+        if whole:
+            bare = printed(rows, key, whole=True, masked=False)
+            for keys in (bare.spans, bare.bands.reshape(-1)):
+                registry.held.extend(keys)
     return registry

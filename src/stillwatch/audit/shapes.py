@@ -6,9 +6,10 @@
 | sharegpt | `conversations`: list of `from` and `value`                                |
 | alpaca   | `instruction`, perhaps `input`, and `output`                               |
 | pair     | `prompt`, `question` or the like, and `completion`, `answer` or the like   |
-| plain    | `text`                                                                     |
+| plain    | `text`; where its turns are marked (`### Instruction:`), taken apart at them |
 
-Each row is read by the first shape that gives it text, so a file may mix them.
+Each row is read by the first shape that gives it text, so a file may mix them. A row is one exchange or, where it
+is a conversation, several.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stillwatch.audit.turns import CONTENT, Exchange, in_lists, in_text, may_be_marked
 from stillwatch.ingest.cast import Cells
 
 CHATS = {"messages": "messages", "conversations": "sharegpt", "conversation": "sharegpt", "chat": "messages"}
@@ -36,34 +39,42 @@ COLUMNS = (*CHATS, INSTRUCTION, INPUT, *PROMPTS, *ANSWERS, *TEXTS)
 SHAPES = ("messages", "sharegpt", "alpaca", "pair", "plain")
 
 TEXT = pa.large_string()
-ROWS = pa.schema([("prompt", TEXT), ("answer", TEXT), ("shape", pa.string())])
+ROWS = pa.schema([("prompt", TEXT), ("answer", TEXT), ("shape", pa.string()), ("first", pa.bool_())])
+"""One exchange; `first` where it begins a row."""
 
-_ASKS = {"user", "human", "prompter", "customer"}
-_ANSWERS = {"assistant", "gpt", "bot", "model", "chatgpt", "claude", "bard", "ai"}
-_CONTENT = ("content", "value", "text")
 _SCALARS = (bool, int, float)
 
 
 def rows_of(cells: Mapping[str, Cells], n_rows: int, notes: Counter[str]) -> pa.Table:
-    """The rows as `ROWS`, shape (n_rows,), all null where a row holds no text; what was odd is counted in `notes`.
+    """The exchanges of n_rows rows as `ROWS`, in order; one all null where a row holds no text.
 
-    `prompt` is null in the plain shape; conversations join their turns with line breaks, one row each.
+    `prompt` is null where it is not known, as in the plain shape. What was odd is counted in `notes`.
     """
     nothing = pa.nulls(n_rows, TEXT)
     column = {name: _texts(cells[name], notes) for name in COLUMNS if name in cells and name not in CHATS}
+    said = _first(column, ANSWERS, nothing)
     prompt, answer = nothing, nothing
     shape = pa.nulls(n_rows, pa.string())
+    several: dict[int, list[Exchange]] = {}
 
-    def take(name: str, asked: pa.Array, said: pa.Array) -> None:
+    def take(name: str, asked: pa.Array, told: pa.Array) -> pa.Array:
         nonlocal prompt, answer, shape
-        free = pc.and_(pc.is_null(shape), pc.or_(pc.is_valid(asked), pc.is_valid(said)))
-        prompt, answer = pc.if_else(free, asked, prompt), pc.if_else(free, said, answer)
+        free = pc.and_(pc.is_null(shape), pc.or_(pc.is_valid(asked), pc.is_valid(told)))
+        prompt, answer = pc.if_else(free, asked, prompt), pc.if_else(free, told, answer)
         shape = pc.if_else(free, pa.scalar(name), shape)
+        return free
+
+    def take_several(name: str, found: dict[int, list[Exchange]]) -> None:
+        if not found:
+            return
+        heads = [found[at][0] if at in found else (None, None) for at in range(n_rows)]
+        free = take(name, *(pa.array(list(part), TEXT) for part in zip(*heads, strict=True)))
+        taken = set(np.flatnonzero(free.to_numpy(zero_copy_only=False)).tolist())
+        several.update({at: exchanges[1:] for at, exchanges in found.items() if at in taken and len(exchanges) > 1})
 
     for name, kind in CHATS.items():
         if name in cells:
-            take(kind, *_chats(cells[name], notes))
-    said = _first(column, ANSWERS, nothing)
+            take_several(kind, _chats(cells[name], said, notes))
     if INSTRUCTION in column:
         instruction, more = column[INSTRUCTION], column.get(INPUT, nothing)
         # Both filled before they are joined: Arrow's own skipping of nulls loses rows of large strings.
@@ -71,8 +82,25 @@ def rows_of(cells: Mapping[str, Cells], n_rows: int, notes: Counter[str]) -> pa.
         joined = pc.if_else(pc.is_valid(more), both, instruction)
         take("alpaca", *(pc.if_else(pc.is_valid(instruction), part, nothing) for part in (joined, said)))
     take("pair", _first(column, (*PROMPTS, INPUT), nothing), said)
-    take("plain", nothing, _first(column, TEXTS, nothing))
-    return pa.table({"prompt": prompt, "answer": answer, "shape": shape}, schema=ROWS)
+    texts = pc.if_else(pc.is_null(shape), _first(column, TEXTS, nothing), nothing)
+    take_several("plain", _marked(texts, notes))
+    take("plain", nothing, texts)
+    return _in_order(pa.table({"prompt": prompt, "answer": answer, "shape": shape}), several)
+
+
+def _in_order(heads: pa.Table, several: Mapping[int, list[Exchange]]) -> pa.Table:
+    """The first exchange of each row, each followed by the others of its row."""
+    n = heads.num_rows
+    if not several:
+        return heads.append_column("first", pa.array(np.ones(n, np.bool_))).cast(ROWS)
+    rows = np.array([at for at, more in several.items() for _ in more], np.int64)
+    parts = [list(part) for part in zip(*(one for more in several.values() for one in more), strict=True)]
+    added = {"prompt": pa.array(parts[0], TEXT), "answer": pa.array(parts[1], TEXT)}
+    added["shape"] = heads["shape"].take(pa.array(rows)).combine_chunks()
+    every = pa.concat_tables([heads, pa.table(added)])
+    first = pa.array(np.arange(n + len(rows)) < n)
+    order = np.argsort(np.concatenate([np.arange(n), rows]), kind="stable")
+    return every.append_column("first", first).take(pa.array(order)).cast(ROWS)
 
 
 def _first(columns: Mapping[str, pa.Array], names: Iterable[str], nothing: pa.Array) -> pa.Array:
@@ -123,46 +151,45 @@ def _text(value: Any, notes: Counter[str]) -> str | None:
         parts = [_text(part, notes) for part in value]
         return "\n".join(part for part in parts if part) or None
     if isinstance(value, dict):
-        inner = next((value[name] for name in _CONTENT if value.get(name)), None)
+        inner = next((value[name] for name in CONTENT if value.get(name)), None)
         if inner is not None:
             return _text(inner, notes)
     notes["value_not_text"] += 1
     return None
 
 
-def _chats(cells: Cells, notes: Counter[str]) -> tuple[pa.Array, pa.Array]:
-    """What was asked and what was answered in each conversation."""
+def _chats(cells: Cells, said: pa.Array, notes: Counter[str]) -> dict[int, list[Exchange]]:
+    """The exchanges of each conversation, by row; `said` (n_rows,) answers one that ends in a question, as in logs."""
     values = cells if isinstance(cells, list) else cells.to_pylist()
-    asked, said = [], []
-    for value in values:
-        one, other = _turns(value, notes)
-        asked.append(one)
-        said.append(other)
-    return _filled(pa.array(asked, TEXT)), _filled(pa.array(said, TEXT))
+    found = {at: exchanges for at, value in enumerate(values) if (exchanges := _turns(value, notes))}
+    for at, exchanges in found.items():
+        asked, answer = exchanges[-1]
+        if answer is None:
+            exchanges[-1] = asked, said[at].as_py()
+    return found
 
 
-def _turns(value: Any, notes: Counter[str]) -> tuple[str | None, str | None]:
+def _turns(value: Any, notes: Counter[str]) -> list[Exchange]:
     if isinstance(value, str | bytes):
         try:
             value = msgspec.json.decode(value)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             notes["chat_not_a_list"] += 1
-            return None, None
+            return []
     if value is None:
-        return None, None
+        return []
     if not isinstance(value, list):
         notes["chat_not_a_list"] += 1
-        return None, None
-    asked: list[str] = []
-    said: list[str] = []
-    for one in value:
-        turn = one if isinstance(one, dict) else {}
-        role = turn.get("role") or turn.get("from")
-        text = _text(next((turn[name] for name in _CONTENT if turn.get(name)), None), notes)
-        if text and str(role).lower() in _ASKS:
-            asked.append(text)
-        elif text and str(role).lower() in _ANSWERS:
-            said.append(text)
-        elif text is None or role is None:
-            notes["turn_not_read"] += 1
-    return "\n".join(asked) or None, "\n".join(said) or None
+        return []
+    odd: Counter[str] = Counter()
+    exchanges = in_lists(value, lambda one: _text(one, notes), lambda: odd.update(["turn_not_read"]))
+    notes.update(odd)
+    return exchanges
+
+
+def _marked(texts: pa.Array, notes: Counter[str]) -> dict[int, list[Exchange]]:
+    """The exchanges of each text in which turns are marked, by row."""
+    likely = np.flatnonzero(pc.fill_null(may_be_marked(texts), False).to_numpy(zero_copy_only=False)).tolist()
+    found = {at: exchanges for at in likely if (exchanges := in_text(texts[at].as_py()))}
+    notes["text_in_turns"] += len(found)
+    return found

@@ -18,7 +18,6 @@ from stillwatch.redact import plain_text
 if TYPE_CHECKING:
     from stillwatch.journal import Journal
     from stillwatch.keys import RootKey
-    from stillwatch.policy.geo import Countries
     from stillwatch.policy.model import Budget, Policy
     from stillwatch.policy.simulating import Known, Simulation
 
@@ -47,10 +46,12 @@ def check(
       stillwatch policy check gate.toml --account ann --level email --verdict campaign
       stillwatch policy check gate.toml --json
     """
+    from stillwatch.policy.named import read_named_files
     from stillwatch.policy.reading import load_policy
 
     policy = load_policy(file)
     said = _described(policy)
+    said["files"] = [f"{one.field}: {one.path}, {one.holds}" for one in read_named_files(policy, file)]
     if account is not None:
         said["account"] = _shown(policy, account, org, level, verdict)
     if json_:
@@ -69,7 +70,7 @@ def check(
             typer.echo(f"  budget        {budget}")
         if not opened["budgets"]:
             typer.echo("  budget        none of its own")
-    for title in ("shared budgets", "verdicts", "networks", "licensed", "reasoning"):
+    for title in ("shared budgets", "verdicts", "networks", "licensed", "reasoning", "files"):
         typer.echo(f"\n{title}")
         for line in said[title.replace(" ", "_")] or ["none"]:
             typer.echo(f"  {plain_text(line)}")
@@ -118,14 +119,22 @@ def compile_(
       stillwatch policy compile findings --policy gate.toml
       stillwatch policy compile findings --out gate.snapshot --days 7
     """
+    from stillwatch.dossier.lineage import is_dismissed, of_folder
+    from stillwatch.dossier.words import counted
+    from stillwatch.keys import state_home
+    from stillwatch.lineages import REGISTRY, Lineages
     from stillwatch.policy.appeals import overturned_accounts
     from stillwatch.policy.compiling import compile_snapshot
     from stillwatch.policy.reading import load_policy
     from stillwatch.policy.sealed import write_snapshot
     from stillwatch.watermark.keys import KeyRing
 
-    root, journal, now = _key(key_file), _journal(), datetime.now(UTC)
+    root, now = _key(key_file), datetime.now(UTC)
+    ends = now + timedelta(days=days)
+    journal = _journal(root)
     overturned = overturned_accounts(journal)
+    known = of_folder(findings, Lineages(state_home(os.environ) / REGISTRY, key=root))
+    dismissed = {campaign for campaign, one in known.items() if is_dismissed(one)}
     snapshot = compile_snapshot(
         findings,
         policy=load_policy(policy) if policy else None,
@@ -133,25 +142,28 @@ def compile_(
         ring=KeyRing(root, journal=journal),
         now=now,
         kept_for=timedelta(days=days),
-        lineages=_lineages(lineages) or _recorded(findings),
+        lineages=_lineages(lineages) or {campaign: one.lineage_id for campaign, one in known.items()},
         overturned=overturned,
+        dismissed=dismissed,
     )
     write_snapshot(snapshot, out, root)
     said = {
         "out": str(out),
         "n_accounts": len(snapshot.accounts),
         "n_lineages": len({one.lineage_id for one in snapshot.lineages}),
+        "n_dismissed": len(dismissed),
         "n_overturned": len(overturned),
         "key_id": root.key_id("gate"),
         "policy_version": snapshot.policy_version,
-        "expires": (now + timedelta(days=days)).isoformat(),
+        "expires": ends.isoformat(),
     }
     if json_:
         typer.echo(json.dumps(said, indent=2, sort_keys=True))
         return
     typer.echo(
-        f"{plain_text(out)}: {said['n_accounts']:,} accounts in {said['n_lineages']:,} lineages, "
-        f"until {said['expires'][:10]}. {said['n_overturned']:,} overturned accounts left out."  # type: ignore[index]
+        f"{plain_text(out)}: {len(snapshot.accounts):,} accounts in {said['n_lineages']:,} lineages, "
+        f"until {ends:%Y-%m-%d}. Left out: {counted(len(dismissed), 'dismissed campaign')}, "
+        f"{counted(len(overturned), 'overturned account')}."
     )
 
 
@@ -175,6 +187,7 @@ def simulate(
     """
     from stillwatch.cli.scan import mapping_option, progress
     from stillwatch.ingest.source import open_logs
+    from stillwatch.policy.named import open_countries
     from stillwatch.policy.reading import load_policy
     from stillwatch.policy.sealed import load_snapshot
     from stillwatch.policy.simulating import COLUMNS, in_order, simulate_policy
@@ -183,7 +196,7 @@ def simulate(
     now, rules, mapping = datetime.now(UTC), load_policy(policy), mapping_option(map_ or [])
     standing = load_snapshot(snapshot, _key(key_file), now) if snapshot else empty_snapshot()
     known = _known(accounts, mapping)
-    countries = _countries(rules, policy)
+    countries = open_countries(policy.parent / rules.mmdb, policy) if rules.mmdb else None
     source = open_logs(logs, mapping=mapping, now=now)
     with progress() as on_progress:
         calls = in_order(
@@ -210,6 +223,7 @@ def screen(
     Examples:
       stillwatch policy screen organisations.csv --policy gate.toml
     """
+    from stillwatch.policy.named import add_list
     from stillwatch.policy.reading import load_policy
     from stillwatch.policy.screening import Listed
     from stillwatch.policy.screening import screen as screen_names
@@ -219,9 +233,9 @@ def screen(
         raise SettingsError(f"{policy} screens nobody", do="Write [screening] with lists.")
     listed = Listed()
     for name in rules.lists:
-        listed.add(_lines(policy.parent / name), name)
+        add_list(listed, name, policy)
     found = screen_names(
-        _organisations(organisations), listed, _journal(), at_least=rules.similarity, now=datetime.now(UTC)
+        _organisations(organisations), listed, _journal(_key(None)), at_least=rules.similarity, now=datetime.now(UTC)
     )
     if json_:
         rows = [{name: getattr(one, name) for name in ("org_id", "listed", "source", "similarity")} for one in found]
@@ -251,10 +265,10 @@ def review(
     if (org is None) != (outcome is None):
         raise SettingsError("a review names both", expected="an organisation, and cleared or confirmed")
     if org is not None and outcome is not None:
-        n = write_review(_journal(), org, outcome, why=why, now=datetime.now(UTC))
+        n = write_review(_journal(_key(None)), org, outcome, why=why, now=datetime.now(UTC))
         typer.echo(json.dumps({"answered": n}) if json_ else f"{n:,} answered.")
         return
-    waiting = queue(_journal())
+    waiting = queue(_journal(_key(None)))
     if json_:
         typer.echo(json.dumps({"waiting": waiting}, indent=2, sort_keys=True))
         return
@@ -272,11 +286,11 @@ def _key(key_file: Path | None) -> RootKey:
     return RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ)
 
 
-def _journal() -> Journal:
-    from stillwatch.journal import Journal
+def _journal(root: RootKey) -> Journal:
     from stillwatch.keys import state_home
+    from stillwatch.policy.sealed import gate_journal
 
-    return Journal(state_home(os.environ) / "journal")
+    return gate_journal(state_home(os.environ), root)
 
 
 def _budget(budget: Budget) -> str:
@@ -332,19 +346,6 @@ def _lineages(path: Path | None) -> dict[str, str] | None:
     return found
 
 
-def _recorded(findings: Path) -> dict[str, str]:
-    """The lineages that the scan wrote into run.json; none where it did not, or cannot be read."""
-    from stillwatch.dossier.lineage import memory_of
-
-    try:
-        run = json.loads((findings / "run.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        # Compiling says what is wrong with the folder.
-        return {}
-    known = memory_of(run).campaigns if isinstance(run, dict) else {}
-    return {campaign: one.lineage_id for campaign, one in known.items()}
-
-
 def _known(accounts: str | None, mapping: dict[str, str]) -> dict[str, Known]:
     from stillwatch.ingest.accounts import read_accounts
     from stillwatch.policy.simulating import known_of
@@ -352,22 +353,11 @@ def _known(accounts: str | None, mapping: dict[str, str]) -> dict[str, Known]:
     return known_of(read_accounts(accounts, mapping=mapping)[0]) if accounts is not None else {}
 
 
-def _countries(policy: Policy, file: Path) -> Countries | None:
-    from stillwatch.policy.geo import Countries
-
-    return Countries.open(file.parent / policy.mmdb) if policy.mmdb else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the list {path} cannot be read", got=str(error)[:200], expected="one name a line") from error
-
-
 def _organisations(path: Path) -> dict[str, str]:
     try:
-        rows = list(csv.DictReader(_lines(path)))
+        rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read", got=str(error)[:200], expected="CSV with org_id and name") from error
     except csv.Error as error:
         raise InputError(f"{path} is not CSV", got=str(error)) from error
     if rows and not {"org_id", "name"} <= set(rows[0]):

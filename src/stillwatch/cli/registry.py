@@ -111,7 +111,7 @@ def match(
     """
     from stillwatch.audit.dataset import Dataset
     from stillwatch.audit.findings import match_finding
-    from stillwatch.audit.matching import Rows, match_rows, weigh_match
+    from stillwatch.audit.matching import Rows, begins, match_rows, weigh_match
     from stillwatch.audit.registry import Registry, match_key, printed
     from stillwatch.cli.scan import mapping_option, progress
 
@@ -124,7 +124,9 @@ def match(
     def judged(step: str, paths: Sequence[Path]) -> Rows:
         rows = Dataset(paths, mapping=mapping_option(map_ or []))
         batches = rows.batches(on_progress=lambda done, total: on_progress(step, done, total))
-        joined = Rows.joined([match_rows(printed(batch, prints_key), held, rate=rate) for batch in batches])
+        joined = Rows.joined(
+            [match_rows(printed(batch, prints_key), held, first=begins(batch), rate=rate) for batch in batches]
+        )
         if paths is data:
             lost.update(_lost(rows))
         return joined
@@ -165,7 +167,13 @@ def _filled(
     rows = Dataset(logs, mapping=mapping_option(map_ or []))
     with progress() as on_progress:
         batches = rows.batches(on_progress=lambda done, total: on_progress("Reading answers", done, total))
+        n_before = registry.about.n_answers
         grown = fill(registry, batches, match_key(key))
+    if grown.about.n_answers == n_before:
+        raise InputError(
+            "no answer in these logs", got=f"{sum(one.n_rows for one in rows.files):,} rows of prompts",
+            do="Name the column that holds answers: --map theirs=completion",
+        )  # fmt: skip
     return grown, _lost(rows)
 
 

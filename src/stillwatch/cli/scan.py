@@ -114,6 +114,7 @@ def run_scan(
     check_target(out)
     home = state_home(os.environ)
     settings = load_settings(_settings_file(config), os.environ, {"scan.threads": threads})
+    key = RootKey.load(home, key_file=key_file, environ=os.environ)
     request = ScanRequest(
         logs=logs,
         accounts=accounts,
@@ -121,10 +122,9 @@ def run_scan(
         since=since,
         until=until,
         mapping=mapping or {},
-        overturned=_overturned(home),
+        overturned=_overturned(home, key),
     )
     limits, now = settings.scan, datetime.now(UTC)
-    key = RootKey.load(home, key_file=key_file, environ=os.environ)
     with progress() as on_progress:
         findings = scan_logs(
             request,
@@ -140,11 +140,11 @@ def run_scan(
     return findings
 
 
-def _overturned(home: Path) -> frozenset[str]:
-    from stillwatch.journal import Journal
+def _overturned(home: Path, key: RootKey) -> frozenset[str]:
     from stillwatch.policy.appeals import overturned_accounts
+    from stillwatch.policy.sealed import gate_journal
 
-    return overturned_accounts(Journal(home / "journal"))
+    return overturned_accounts(gate_journal(home, key))
 
 
 def _remembered(findings: Findings, home: Path, key: RootKey, at: datetime) -> Findings:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stillwatch.kernels.hashing import HashKey, combine, hash_lists, hash_numbers, hash_strings, network_keys
+from stillwatch.kernels.openings import opening_keys
 from stillwatch.kernels.shingles import skeleton_keys
 from stillwatch.kernels.writing import text_scripts
 from stillwatch.records import EXCHANGES, FACTS
@@ -86,6 +87,7 @@ def digest(batch: pa.RecordBatch, *, keys: RowKeys) -> pa.RecordBatch:
         "head": head,
         "tail": tail,
         "prompt": hashed.get("prompt", nothing),
+        "conversation": opening_keys(column["messages"], keys.value) if "messages" in column else nothing,
         "script": text_scripts(column["prompt"]) if "prompt" in column else np.zeros(n, np.uint8),
     }
     return pa.RecordBatch.from_arrays([_arrow(facts[name]) for name in FACTS.names], schema=FACTS)

@@ -84,6 +84,9 @@ def profile(facts: pa.Table) -> pa.Table:
     prompt = facts.column("prompt").to_numpy()
     told = np.flatnonzero(prompt)
     columns |= _prompt_sample(group[told], prompt[told], np.ones(len(told), np.int64), len(starts))
+    opening = facts.column("conversation").to_numpy()
+    told = np.flatnonzero(opening)
+    columns["conversations"] = _conversations(group[told], opening[told], len(starts))
     return pa.table([columns[name] for name in PROFILES.names], schema=PROFILES)
 
 
@@ -116,6 +119,8 @@ def merge_profiles(parts: Sequence[pa.Table]) -> pa.Table:
     owner = np.repeat(group, _lengths(whole, "prompts"))
     counts = flat_values(whole, "prompt_counts").astype(np.int64)
     columns |= _prompt_sample(owner, flat_values(whole, "prompts"), counts, len(names))
+    owner = np.repeat(group, _lengths(whole, "conversations"))
+    columns["conversations"] = _conversations(owner, flat_values(whole, "conversations"), len(names))
     return pa.table([columns[name] for name in PROFILES.names], schema=PROFILES)
 
 
@@ -140,6 +145,11 @@ def _prompt_sample(group: Ints, prompt: npt.NDArray[np.uint64], counts: Ints, n:
         "prompts": _lists(prompt[keep], lengths),
         "prompt_counts": _lists(total[keep].astype(np.uint32), lengths),
     }
+
+
+def _conversations(group: Ints, opening: npt.NDArray[np.uint64], n: int) -> pa.Array:
+    """As prompts are sampled, so that two accounts with one conversation keep or drop it together."""
+    return _prompt_sample(group, opening, np.ones(len(opening), np.int64), n)["prompts"]
 
 
 def _reduce(how: np.ufunc, values: npt.NDArray[np.int64], starts: Ints) -> npt.NDArray[np.int64]:

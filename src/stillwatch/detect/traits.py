@@ -62,6 +62,7 @@ KINDS = (
     Kind("head", "content", "client", True, "prompt"),
     Kind("tail", "content", "client", True, "prompt"),
     Kind("sign_up", "time", "provider", False, "created_at"),
+    Kind("conversation", "content", "client", False, "messages"),
 )
 """Every kind of trait; `column` names the canonical column without which the kind is not examined."""
 
@@ -219,6 +220,8 @@ _Edges = tuple[Ints, npt.NDArray[np.uint64], npt.NDArray[np.float64]]
 def _edges(population: Population, kind: Kind, key: HashKey) -> _Edges:
     if kind.name in _FROM_ACCOUNTS:
         return _account_edges(population, kind, key)
+    if kind.name == "conversation":
+        return _conversation_edges(population)
     return _sampled_edges(population, kind.name)
 
 
@@ -233,6 +236,13 @@ def _sampled_edges(population: Population, name: str) -> _Edges:
     rank = np.arange(len(ranked)) - np.searchsorted(owner[ranked], owner[ranked])
     kept = np.setdiff1d(kept, ranked[rank >= HUBS_PER_ACCOUNT], assume_unique=True)
     return owner[kept], value[kept], share[kept]
+
+
+def _conversation_edges(population: Population) -> _Edges:
+    """Openings of conversations; each shows in one exchange at least, and how many more is not kept."""
+    openings = population.profiles.column("conversations").combine_chunks()
+    owner = np.repeat(np.arange(len(population)), openings.value_lengths().to_numpy())
+    return owner, openings.flatten().to_numpy(), 1.0 / population.sampled[owner]
 
 
 def _account_edges(population: Population, kind: Kind, key: HashKey) -> _Edges:

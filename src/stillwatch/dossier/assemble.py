@@ -66,7 +66,7 @@ def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
     share more than half of the smaller's members one is judged; the q-values count them all.
     """
     ruled = []
-    for one, q_value in apart(list(zip(weighed, q_values(weighed), strict=True))):
+    for one, q_value in apart(list(zip(weighed, q_values(weighed), strict=True)), settings.bars):
         population = one.subject.population
         core = np.flatnonzero(one.subject.candidate.membership >= settings.bars.membership_min)
         named = core if len(core) else one.subject.candidate.members
@@ -80,10 +80,24 @@ def rule(weighed: Sequence[Weighed], settings: Settings) -> list[Ruled]:
         unanswered = {"operator_bits", "harvest_bits"} <= set(missed)
         if said == "lead" and (unanswered or one.best_innocent.bits <= 0):
             continue
-        ids = "\n".join(population.account_ids[i] for i in named)
-        campaign_id = "c" + hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()[:15]
-        ruled.append(Ruled(one, campaign_id, named, q_value, said, missed))
+        ruled.append(Ruled(one, _group_id(population, named), named, q_value, said, missed))
     return sorted(ruled, key=lambda one: (one.verdict != "campaign", -len(one.core), one.campaign_id))
+
+
+def rule_alone(weighed: Sequence[tuple[Weighed, float]], settings: Settings) -> list[Ruled]:
+    """Leads of single accounts, each with its q value: never a campaign, for one account has no others to act with."""
+    missed = {"innocent_margin_bits": settings.bars.innocent_margin_bits_min}
+    ruled = []
+    for one, q_value in weighed:
+        account = one.subject.candidate.members
+        group_id = _group_id(one.subject.population, account)
+        ruled.append(Ruled(one, group_id, account, q_value, "single_account", missed))
+    return sorted(ruled, key=lambda one: (one.q_value, one.campaign_id))
+
+
+def _group_id(population: Population, accounts: Ints) -> str:
+    ids = "\n".join(population.account_ids[at] for at in accounts)
+    return "c" + hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()[:15]
 
 
 def assemble(ruled: Sequence[Ruled], *, settings: Settings, not_examined: Sequence[str]) -> dict[str, pa.Table]:
@@ -189,7 +203,7 @@ def _evidence_id(one: Ruled, finding: Finding, fingerprint: str) -> str:
 def _evidence_row(one: Ruled, finding: Finding, fingerprint: str) -> dict[str, Any]:
     return {
         "evidence_id": _evidence_id(one, finding, fingerprint),
-        "subject_kind": "campaign",
+        "subject_kind": "account" if one.verdict == "single_account" else "campaign",
         "subject_id": one.campaign_id,
         "signal": finding.signal,
         "family": finding.family,

@@ -20,7 +20,7 @@ from stillwatch.dossier.cases import Case, bars_of, campaign_of, case_of, questi
 from stillwatch.dossier.findings import Findings
 from stillwatch.dossier.lineage import ancestry, memory_of, reviewed
 from stillwatch.errors import FindingsError
-from stillwatch.evidence.innocent import HYPOTHESES
+from stillwatch.evidence.innocent import HYPOTHESES, OWN_USE
 from stillwatch.records import Evidence
 from stillwatch.settings import Bars
 
@@ -150,7 +150,7 @@ def _evidence(one: Evidence, case: Case) -> dict[str, Any]:
 
 def _innocent(row: Mapping[str, Any], case: Case, bars: Bars) -> dict[str, Any]:
     """One innocent explanation: what it says, which evidence it leaves open, and by how much it is beaten."""
-    known = next((one for one in HYPOTHESES if one.name == row["hypothesis"]), None)
+    known = next((one for one in (*HYPOTHESES, OWN_USE) if one.name == row["hypothesis"]), None)
     found = {one.signal: one.e_log2 for one in case.evidence}
     left = known.leaves if known else ()
     return {
@@ -189,6 +189,7 @@ def _explain_account(findings: Findings, account_id: str) -> dict[str, Any]:
     return said | {
         "found": True,
         "member_of": member_of,
+        "alone": sorted({one["campaign_id"] for one in named_in if one["of"] == "account"}),
         "named_in": named_in,
         "rows_lie_in": _manifest(findings.run),
     }
@@ -215,6 +216,7 @@ def _named_in(findings: Findings, account_id: str) -> list[dict[str, Any]]:
         {
             "campaign_id": one["subject_id"],
             "reported": one["subject_id"] in campaigns,
+            "of": one["subject_kind"],
             "signal": one["signal"],
             "evidence_id": one["evidence_id"],
             "rows": sorted(rows[one["evidence_id"]])[:MAX_LISTED],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast, get_args
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from stillwatch.dossier import words
 from stillwatch.dossier.findings import Findings
@@ -69,6 +73,29 @@ def memory_of(run: Mapping[str, Any]) -> Memory:
     ]
     problem = said.get("problem")
     return Memory(campaigns, tuple(gone), None if problem is None else str(problem))
+
+
+def of_folder(folder: Path, registry: Lineages) -> Mapping[str, Lineage]:
+    """The lineages of a findings folder's campaigns with today's reviews; nothing is recorded.
+
+    Where the registry does not know the scan they are what run.json holds; none where that cannot be read.
+
+    Raises:
+        LineageError: there is a registry, and it cannot be used.
+    """
+    try:
+        run = json.loads((folder / "run.json").read_text("utf-8"))
+        campaigns = pq.read_table(folder / "campaigns.parquet", columns=["campaign_id"])["campaign_id"].to_pylist()
+        members = pq.read_table(folder / "members.parquet", columns=["campaign_id", "account_id"])
+    except (OSError, ValueError, RecursionError, pa.ArrowException):
+        return {}
+    if not isinstance(run, dict):
+        return {}
+    accounts: dict[str, list[str]] = {str(one): [] for one in campaigns}
+    for campaign, account in zip(*(members[name].to_pylist() for name in members.column_names), strict=True):
+        accounts.setdefault(str(campaign), []).append(str(account))
+    known = registry.known({str(one): accounts[str(one)] for one in campaigns}, logs=_logs(run))
+    return memory_of(run).campaigns if known is None else {one.campaign_id: one for one in known.campaigns}
 
 
 def is_dismissed(lineage: Lineage | None) -> bool:

@@ -43,8 +43,9 @@ def _group(said: Mapping[str, Any]) -> Iterator[Line]:
         yield Line(said["claim"])
         yield Line(said["strength"])
     else:
-        accounts = words.counted(said["n_accounts"], "account")
-        yield Line(f"{accounts} were weighed together and not reported: {said['missed']}. That accuses nobody.")
+        accounts = words.counted(said["n_accounts"], "account was", "accounts were")
+        together = "by itself" if said["n_accounts"] == 1 else "together"
+        yield Line(f"{accounts} weighed {together} and not reported: {said['missed']}. That accuses nobody.")
     for name in ("lineage", "review"):
         if said[name]:
             yield Line(said[name] if name == "lineage" else f"It was {said[name]}")
@@ -65,6 +66,9 @@ def _why(said: Mapping[str, Any]) -> Iterator[Line]:
     bars = {one["bar"]: one for one in said["bars"]}
     last: object = None
     for question in said["questions"]:
+        if said["n_accounts"] == 1 and question["question"] == "operator":
+            yield Line("One operator? It is one account.")
+            continue
         bar = bars[f"{question['question']}_bits"]
         reached = "cleared" if bar["cleared"] else f"missed by {words.bits(_short(bar))}"
         yield Line(
@@ -135,7 +139,7 @@ def _why_not_innocent(said: Mapping[str, Any]) -> Iterator[Line]:
         yield Line(f"It says that {one['says']}.", 2)
         left = [_left(each) for each in one["leaves_open"]]
         explains = words.listed(one["explains"]) if one["explains"] else "nothing that was found"
-        yield Line(f"It would account for {explains}. It leaves open {', '.join(left)}.", 2)
+        yield Line(f"It would account for {explains}. It leaves open {', '.join(left) or 'nothing'}.", 2)
 
 
 def _left(one: Mapping[str, Any]) -> str:
@@ -148,6 +152,8 @@ def _left(one: Mapping[str, Any]) -> str:
 def _what_would_change(said: Mapping[str, Any]) -> Iterator[Line]:
     yield Line("What would change the verdict", is_heading=True)
     for one in said["bars"]:
+        if said["n_accounts"] == 1 and one["bar"] in ("operator_bits", "q_value"):
+            continue
         name, unit = BARS[one["bar"]], "" if one["bar"] == "q_value" else " bits"
         if one["cleared"]:
             yield Line(f"{name}: {_figure(one)}{unit}, {_by(one)}{unit} to spare", 1)
@@ -214,7 +220,9 @@ def _account(said: Mapping[str, Any]) -> Iterator[Line]:
         yield Line("It meets others of the campaign at:" if one["hubs"] else "No trait of it is in the findings.", 1)
         for hub in one["hubs"]:
             yield Line(f"{_hub(hub)}; in {words.share(hub['share'])} of its sampled exchanges", 2)
-    if not said["member_of"]:
+    for one in said["alone"]:
+        yield Line(f"It is lead {one} by itself: {words.VERDICTS['single_account']}. A lead accuses nobody.")
+    if not said["member_of"] and not said["alone"]:
         yield Line("It is in no campaign. Rows of it are among those that leads rest on, and a lead accuses nobody.")
     grouped: dict[tuple[str, bool, str], list[str]] = {}
     for one in said["named_in"]:

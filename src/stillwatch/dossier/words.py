@@ -30,6 +30,7 @@ KINDS = {
     "head": "opening words of prompts",
     "tail": "closing words of prompts",
     "sign_up": "hour of sign-up",
+    "conversation": "conversation carried on",
 }
 """Trait kinds in plain words; a kind not listed is shown under its own name."""
 
@@ -42,7 +43,7 @@ VERDICTS = {
     "lead": "lead: some evidence, not enough",
     "shared_access": "shared access: abuse perhaps, but no harvest",
     "declared": "declared: one organisation or one payer accounts for it",
-    "single_account": "one heavy account",
+    "single_account": "one heavy account, unlike its peers",
     "cannot_tell": "cannot tell: too little data",
 }
 

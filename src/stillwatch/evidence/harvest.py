@@ -96,7 +96,7 @@ class WorkTemplates:
 
     def _half(self, subject: Subject, choosers: Mask) -> Finding | None:
         population, traits, members = subject.population, subject.traits, subject.candidate.members
-        content = traits.of_family("content")
+        content = traits.of_family("content") & traits.forming
         templates = enriched_hubs(traits, members[choosers[members]], within=content)
         if not templates.any():
             return None
@@ -211,10 +211,10 @@ class Elicitation:
 
     def weigh(self, subject: Subject) -> Finding | None:
         """Rank each account's shares among its peers'; report the capability that ranks highest."""
-        reading, n = subject.reading, len(subject.population)
+        reading = subject.reading
         if reading is None:
             return None
-        scores = {name: share_by_account(n, reading.owner, reading.shows[name]) for name in ELICITING}
+        scores = {name: share_by_account(reading, reading.shows[name]) for name in ELICITING}
         rankings = {name: ranking for name in ELICITING if (ranking := rank_units(subject, scores[name])) is not None}
         if not rankings:
             return None
@@ -261,7 +261,7 @@ class Contrast:
             return None
         chosen = np.zeros(grams.shape[1], np.float32)
         chosen[phrases] = 1.0
-        score = share_by_account(n, owner, grams @ chosen > 0)
+        score = share_by_account(reading, grams @ chosen > 0)
         return ranked(
             self.name, rank_units(subject, score, among=~choosers), {"phrases": len(phrases)}, question=self.question
         )
@@ -271,8 +271,9 @@ CONTRAST_PHRASES = 40
 """Phrases chosen per half."""
 
 
-def share_by_account(n: int, owner: Ints, shows: Mask) -> Floats:
-    """Share of each account's prompts that show something; nan below `FEWEST_PROMPTS`."""
-    total = np.bincount(owner, minlength=n)
-    share = np.bincount(owner, shows, minlength=n) / np.maximum(total, 1)
-    return np.where(total >= FEWEST_PROMPTS, share, np.nan)
+def share_by_account(reading: Reading, shows: Mask) -> Floats:
+    """Share of each account's prompts that show something; nan below `FEWEST_PROMPTS`, and for those read as near."""
+    n = len(reading.near)
+    total = np.bincount(reading.owner, minlength=n)
+    share = np.bincount(reading.owner, shows, minlength=n) / np.maximum(total, 1)
+    return np.where((total >= FEWEST_PROMPTS) & ~reading.near, share, np.nan)

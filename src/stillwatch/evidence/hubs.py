@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaincinv
+from scipy.special import betaincinv, gammaincinv
 
 from stillwatch.detect.membership import SMALLEST_MEETING
 from stillwatch.detect.traits import KINDS, N_HALVES
@@ -73,7 +73,8 @@ class SharedHubs:
         members = members[who.unit[members] >= 0]
         if not len(members):
             return None
-        hubs = np.flatnonzero(traits.of_family(self.family) & traits.half(number ^ 1))
+        looked_at = np.array([kind.family == self.family and kind.column in self.needs for kind in KINDS])
+        hubs = np.flatnonzero(looked_at[traits.kind] & traits.half(number ^ 1))
         carriers = who.carriers[hubs].sum(axis=1)
         observed, expected = who.observed(members)[hubs], who.expected(members, hubs)
         enough = (carriers >= SMALLEST_MEETING) & (expected > 0) & (expected < carriers)
@@ -109,6 +110,12 @@ def poisson_interval(observed: int) -> tuple[float, float]:
     """Exact 95 % interval of a Poisson mean (Garwood 1936)."""
     low = float(gammaincinv(observed, 0.025)) if observed else 0.0
     return low, float(gammaincinv(observed + 1, 0.975))
+
+
+def binomial_interval(x: int, n: int) -> tuple[float, float]:
+    """Exact 95 % interval of a share (Clopper & Pearson 1934)."""
+    low = float(betaincinv(x, n - x + 1, 0.025)) if x else 0.0
+    return low, float(betaincinv(x + 1, n - x, 0.975)) if x < n else 1.0
 
 
 IDENTITY = SharedHubs("shared_identity", "identity", ("payment_fingerprint", "phone_hash", "email_hash"))

@@ -42,18 +42,24 @@ PARTLY_BITS = 6.0
 """Most bits of what a hypothesis explains in part: odds of 64, below the least margin that `settings.Bars` ships."""
 
 
+AGAINST_BITS = 10.0
+"""Most bits that what a hypothesis foretells counts against a campaign: one that asks the same thing from several
+accounts, to take the best of the answers, is rare beside those that deal a list out, but there are such."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
     """An innocent cause.
 
     Attributes:
         leaves: signals it does not explain, weighed again; their bits add up to the margin.
+        at_one_place: what it leaves instead where the group sits at one place; None where a place explains no more.
         narrow: which accounts the cause would draw from; all where it does not apply.
         would_change: the observation that would change the verdict, in one sentence.
         partly: signals it explains unless its people are unlike any others; of each at most `PARTLY_BITS` count, so
             that none carries the margin alone.
-        foretells_against: signals whose contrary the cause foretells, so that bits below 0 count in full against a
-            campaign: a harness sends the same questions from everywhere.
+        foretells_against: signals whose contrary the cause foretells, so that bits below 0 count against a campaign,
+            down to -`AGAINST_BITS`: a harness sends the same questions from everywhere.
     """
 
     name: str
@@ -63,6 +69,13 @@ class Hypothesis:
     would_change: str
     partly: tuple[str, ...] = ()
     foretells_against: tuple[str, ...] = ()
+    at_one_place: tuple[str, ...] | None = None
+
+    def leaves_of(self, subject: Subject) -> tuple[str, ...]:
+        """The signals it leaves open for a group."""
+        if self.at_one_place is not None and sits_at_one_place(subject):
+            return self.at_one_place
+        return self.leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +206,14 @@ HYPOTHESES = (
     Hypothesis(
         "popular_tool",
         "the accounts use the same tool, popular or not, which sends its own prompts through its own client",
-        ("shared_identity", "shared_issuers", "shared_network_client", "sign_up_bursts", "sign_up_window"),
+        (
+            "shared_identity",
+            "shared_issuers",
+            "shared_network_client",
+            "handed_over",
+            "sign_up_bursts",
+            "sign_up_window",
+        ),
         carriers_of_tool,
         "other users of the tool who share payment and networks with the group as often as its members do",
         # What people ask of a tool is their own, and repeats as it does among their peers; but some tools are for
@@ -215,7 +235,25 @@ HYPOTHESES = (
         "the same prompts sent by evaluators outside the group",
         foretells_against=("partition",),
     ),
+    Hypothesis(
+        "classroom",
+        "the accounts are a course or a hackathon: signed up for it, set the same tasks, perhaps in one hall",
+        ("several_fleets", "shared_identity", "shared_issuers", "shared_network_client", "partition"),
+        everybody,
+        "a teacher or a host who names the course and its dates",
+        foretells_against=("partition",),
+        at_one_place=("several_fleets", "elicitation_by_task"),
+    ),
 )
+
+OWN_USE = Hypothesis(
+    "own_use",
+    "the account grades answers, or asks for reasoning, for the use of its own holder",
+    (),
+    everybody,
+    "what the holder does with the answers: a declared use or a licence, or a model trained on them",
+)
+"""What one account can never be told from; weighed against no group."""
 
 LEFT_OPEN: Mapping[str, Signal] = {
     signal.name: signal for signal in (IDENTITY, FUNDING, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
@@ -240,7 +278,7 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
         eligible = hypothesis.narrow(subject)
         narrowed = replace(subject, eligible=eligible)
         left: dict[str, list[float]] = {}
-        for name in hypothesis.leaves:
+        for name in hypothesis.leaves_of(subject):
             if name in CLIENTS_CHOOSE and clients_alone:
                 continue
             again = LEFT_OPEN.get(name)
@@ -258,7 +296,7 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
         parts = {family: hedged_bits(mean_e_log2(np.array(bits))) for family, bits in left.items()}
         for name in hypothesis.foretells_against:
             if (contrary := known.get(name)) is not None and contrary.e_log2 < 0:
-                parts[contrary.family] = contrary.e_log2
+                parts[contrary.family] = max(contrary.e_log2, -AGAINST_BITS)
         margins.append(Margin(hypothesis, float(sum(parts.values())), parts))
     return sorted(margins, key=lambda margin: (margin.bits, margin.hypothesis.name))
 

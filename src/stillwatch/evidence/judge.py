@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from stillwatch.detect.growth import overlap
 from stillwatch.detect.traits import FAMILIES
-from stillwatch.evidence.innocent import Margin, hedged_bits, weigh_innocent
+from stillwatch.evidence.belonging import told_by_prompts
+from stillwatch.evidence.innocent import SPEAKS, Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.signal import Finding, Signal, Subject
 from stillwatch.kernels.evalues import e_bh, mean_e_log2
 from stillwatch.settings import Bars
@@ -111,19 +112,37 @@ def _bits(e_log2: list[float]) -> float:
     return hedged_bits(mean_e_log2(np.array(e_log2))) if e_log2 else 0.0
 
 
+def named(weighed: Weighed) -> Weighed:
+    """The same findings about a group whose members their prompts have told as well; of groups that may be reported."""
+    subject = weighed.subject
+    if subject.reading is None or weighed.e_log2 <= 0:
+        return weighed
+    candidate = told_by_prompts(subject.candidate, subject.population, subject.reading)
+    return replace(weighed, subject=replace(subject, candidate=candidate)) if len(candidate.members) else weighed
+
+
 def q_values(weighed: Sequence[Weighed]) -> list[float]:
     """e-BH over all groups weighed in this scan (Wang & Ramdas 2022)."""
     return [float(q) for q in e_bh(np.array([one.e_log2 for one in weighed]))] if weighed else []
 
 
-def apart(weighed: Sequence[tuple[Weighed, float]]) -> list[tuple[Weighed, float]]:
-    """Of groups that share more than half of the smaller's members, the one that clears its questions by most.
+def apart(weighed: Sequence[tuple[Weighed, float]], bars: Bars) -> list[tuple[Weighed, float]]:
+    """Of groups that share more than half of the smaller's members, one.
 
-    One has taken in bystanders, or is a part of another: either says less for both questions, or leaves more to an
-    innocent explanation.
+    Of those that clear the bars it is the one whose members have most bits together: a part of a campaign lacks some
+    of them, and with bystanders the others belong less surely than they gain. Of the rest it is the one that clears
+    its questions by most: one that has taken in bystanders says less, or leaves more to an innocent explanation.
     """
+
+    def rank(each: tuple[Weighed, float]) -> tuple[bool, float]:
+        one, q_value = each
+        if shortfalls(one, q_value, bars):
+            return True, -min(one.e_log2, one.best_innocent.bits)
+        candidate = one.subject.candidate
+        return False, -float(candidate.bits[candidate.members].sum())
+
     kept: list[tuple[Weighed, float]] = []
-    for one, q_value in sorted(weighed, key=lambda each: -min(each[0].e_log2, each[0].best_innocent.bits)):
+    for one, q_value in sorted(weighed, key=rank):
         members = one.subject.candidate.members
         if not any(overlap(members, other.subject.candidate.members) > 0.5 for other, _ in kept):
             kept.append((one, q_value))
@@ -150,7 +169,24 @@ def verdict(weighed: Weighed, q_value: float, bars: Bars, *, n_min_population: i
         return "campaign"
     unit = population.unit[members]
     largest = np.bincount(unit).max() / len(unit)
-    return "declared" if largest >= DECLARED_SHARE else "lead"
+    if largest >= DECLARED_SHARE:
+        return "declared"
+    return "shared_access" if is_shared_access(weighed, bars) else "lead"
+
+
+def is_shared_access(weighed: Weighed, bars: Bars) -> bool:
+    """Whether one operator holds the accounts and what is asked through them is like anybody's.
+
+    One operator is shown, and beyond what any innocent cause explains by what content has no part in; both harvest
+    signals were asked and neither speaks. Without text, or where nobody's prompts repeat, that cannot be said.
+    """
+    beyond = min(sum(bits for family, bits in one.parts.items() if family != "content") for one in weighed.margins)
+    return (
+        weighed.operator_bits >= bars.operator_bits_min
+        and beyond >= bars.innocent_margin_bits_min
+        and {"elicitation", "partition"} <= set(weighed.findings)
+        and weighed.harvest_bits < SPEAKS
+    )
 
 
 def _capabilities(subject: Subject) -> dict[str, float]:

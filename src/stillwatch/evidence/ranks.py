@@ -8,6 +8,7 @@ outsiders, as the correlation of units that meet at a hub, and the group's mean 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.special import ndtri
 
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.signal import Subject
-from stillwatch.kernels.evalues import shift_e_log2
+from stillwatch.kernels.evalues import share_e_log2, shift_e_log2
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -38,6 +39,9 @@ FEWEST_HUBS = 8
 
 LEAST_KINSHIP, UNKNOWN_KINSHIP = 0.05, 0.15
 """Correlation assumed within any group: at least the first, and the second where no hub shows it."""
+
+SAME_IN_ALL = 0.999
+"""Largest correlation of a count: at 1 all units would be one, and a tally of none of them no likelihood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +74,18 @@ def rank_units(subject: Subject, score: Floats, *, among: Mask | None = None) ->
     Returns:
         None where no member has `FEWEST_PEERS` peers with a score.
     """
-    population = subject.population
-    at = np.flatnonzero(np.isfinite(score) & subject.eligible)
-    inside = np.zeros(len(population), bool)
-    inside[subject.candidate.members] = True
-    bets = inside if among is None else inside & among
-    normal = np.full(len(population), np.nan)
-    references = []
-    for level in np.unique(population.peer[at[bets[at]]]):
-        here = at[population.peer[at] == level]
-        reference = here[~inside[here] & ~subject.set_aside[here]]
-        if len(reference) >= FEWEST_PEERS:
-            betting = here[bets[here]]
-            normal[reference], normal[betting] = _normal_scores(score[reference], score[betting])
-            references.append(reference)
-    if not references:
+    normal = np.full(len(score), np.nan)
+    betting, outside = [], []
+    for bets, reference in _peers(subject, score, among):
+        normal[reference], normal[bets] = _normal_scores(score[reference], score[bets])
+        betting.append(bets)
+        outside.append(reference)
+    if not betting:
         return None
-    bet, outside = np.flatnonzero(np.isfinite(normal) & bets), np.concatenate(references)
+    return _judged(subject, score, normal, np.sort(np.concatenate(betting)), np.concatenate(outside))
+
+
+def _judged(subject: Subject, score: Floats, normal: Floats, bet: Ints, outside: Ints) -> Ranking:
     unit_mean = _means(normal[bet], subject.unit[bet])
     kinship = _kinship(subject, normal, outside)
     variance = kinship + (1 - kinship) / len(unit_mean)
@@ -101,6 +100,65 @@ def rank_units(subject: Subject, score: Floats, *, among: Mask | None = None) ->
         mean=float(unit_mean.mean()),
         kinship=kinship,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many of a group's units show something, beside its peers.
+
+    `e_log2` the evidence, in bits; `n_shown` of `n_units` that bet; `expected` the share of peers that show it;
+    `kinship` the correlation it was judged against.
+    """
+
+    e_log2: float
+    n_units: int
+    n_shown: int
+    expected: float
+    kinship: float
+
+
+def tally_units(subject: Subject, shows: Floats, *, among: Mask | None = None) -> Tally | None:
+    """Count the group's units that show something few do, where a rank among so many ties says little.
+
+    The null: the count is beta-binomial, each unit showing it as often as its peers do, and units correlated as those
+    that meet at any one hub are.
+
+    Args:
+        shows: (accounts,) 1 or 0, nan where nobody knows. among: members to count; all by default.
+
+    Returns:
+        None where no member has `FEWEST_PEERS` peers of whom it is known.
+    """
+    standard, rate = np.full(len(shows), np.nan), np.full(len(shows), np.nan)
+    betting, outside = [], []
+    for bets, reference in _peers(subject, shows, among):
+        share = (shows[reference].sum() + 1) / (len(reference) + 2)
+        standard[reference] = (shows[reference] - share) / np.sqrt(share * (1 - share))
+        rate[bets] = share
+        betting.append(bets)
+        outside.append(reference)
+    if not betting:
+        return None
+    bet = np.sort(np.concatenate(betting))
+    n_shown = int((_means(shows[bet], subject.unit[bet]) >= 0.5).sum())
+    expected = _means(rate[bet], subject.unit[bet])
+    kinship = min(_kinship(subject, standard, np.concatenate(outside)), SAME_IN_ALL)
+    share = float(expected.mean())
+    return Tally(share_e_log2(n_shown, len(expected), share, kinship), len(expected), n_shown, share, kinship)
+
+
+def _peers(subject: Subject, score: Floats, among: Mask | None) -> Iterator[tuple[Ints, Ints]]:
+    """For each peer group: the members that bet, and the outsiders they are compared with, all with a score."""
+    population = subject.population
+    at = np.flatnonzero(np.isfinite(score) & subject.eligible)
+    inside = np.zeros(len(population), bool)
+    inside[subject.candidate.members] = True
+    bets = inside if among is None else inside & among
+    for level in np.unique(population.peer[at[bets[at]]]):
+        here = at[population.peer[at] == level]
+        reference = here[~inside[here] & ~subject.set_aside[here]]
+        if len(reference) >= FEWEST_PEERS:
+            yield here[bets[here]], reference
 
 
 def _normal_scores(reference: Floats, ours: Floats) -> tuple[Floats, Floats]:
@@ -123,7 +181,7 @@ def _means(values: Floats, unit: Ints) -> Floats:
     return np.asarray(np.bincount(at, values) / size)
 
 
-def _kinship(subject: Subject, normal: Floats, outside: Ints) -> float:
+def _kinship(subject: Subject, standard: Floats, outside: Ints) -> float:
     """Correlation of outside units that meet at a hub: per kind the mean of the products of its pairs, hubs weighted
     by their units, plus one standard error; the largest kind counts.
     """
@@ -131,7 +189,7 @@ def _kinship(subject: Subject, normal: Floats, outside: Ints) -> float:
     row = units.unit[outside]
     size = np.bincount(row)
     names = np.flatnonzero(size)
-    score = np.bincount(row, normal[outside])[names] / size[names]
+    score = np.bincount(row, standard[outside])[names] / size[names]
     kin, carried = units.of_kinds(KIN)
     carried = carried[names]
     n = np.asarray(carried.sum(axis=0)).ravel()

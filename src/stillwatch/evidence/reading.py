@@ -19,6 +19,7 @@ from stillwatch.kernels.shingles import ngram_hashes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 BUCKETS_LOG2 = 18
 """n-grams are counted in 2^18 keyed buckets, so that no phrase is stored."""
@@ -34,15 +35,17 @@ class Reading:
         weight: (prompts,) one over the prompts read of the account, so that accounts count alike.
         gram_sums: (2, buckets) weighted sums of `grams` over accounts of either `Population.coin`.
         n_accounts: how many accounts of either coin were read.
+        near: (accounts,) read because they come near a candidate: not in the sums, and nobody's peers.
         repeated: (account, dense prompt number) of every sampled prompt that two accounts or more have sent.
     """
 
     owner: Ints
-    shows: Mapping[str, npt.NDArray[np.bool_]]
+    shows: Mapping[str, Mask]
     grams: csr_matrix
     weight: Floats
     gram_sums: Floats
     n_accounts: tuple[int, int]
+    near: Mask
     repeated: tuple[Ints, Ints]
 
 
@@ -57,7 +60,9 @@ def read(texts: Texts, population: Population, *, key: HashKey, threads: int = 1
         read_parts = list(pool.map(lambda prompts: (tag_prompts(prompts), _shingle(prompts, key)), parts))
     grams = vstack([shingled for _, shingled in read_parts], format="csr")
     weight = 1.0 / np.bincount(texts.owner, minlength=len(population))[texts.owner]
-    sides = [population.coin[texts.owner] == side for side in (0, 1)]
+    near = np.zeros(len(population), bool)
+    near[texts.near] = True
+    sides = [(population.coin[texts.owner] == side) & ~near[texts.owner] for side in (0, 1)]
     return Reading(
         owner=texts.owner,
         shows={name: np.concatenate([shown[name] for shown, _ in read_parts]) for name in read_parts[0][0]},
@@ -65,6 +70,7 @@ def read(texts: Texts, population: Population, *, key: HashKey, threads: int = 1
         weight=weight,
         gram_sums=np.stack([grams.T @ (weight * side) for side in sides]),
         n_accounts=(len(np.unique(texts.owner[sides[0]])), len(np.unique(texts.owner[sides[1]]))),
+        near=near,
         repeated=_repeated_prompts(population),
     )
 

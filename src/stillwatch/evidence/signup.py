@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stillwatch.evidence.harvest import mean_of_halves, ranked
-from stillwatch.evidence.ranks import rank_units
+from stillwatch.evidence.harvest import mean_of_halves
+from stillwatch.evidence.hubs import binomial_interval
+from stillwatch.evidence.ranks import tally_units
 from stillwatch.evidence.signal import Finding, Question, Subject
 
 Mask = npt.NDArray[np.bool_]
@@ -58,8 +59,25 @@ class SignUpWindow:
         since, until = chosen[start], chosen[start + n - 1]
         score = np.where(np.isfinite(made), ((made >= since) & (made <= until)).astype(np.float64), np.nan)
         days = float(until - since) / 86_400_000_000
-        ranking = rank_units(subject, score, among=~choosers)
-        return ranked(self.name, ranking, {"days": days}, family=self.family, question=self.question)
+        tally = tally_units(subject, score, among=~choosers)
+        if tally is None:
+            return None
+        low, high = binomial_interval(tally.n_shown, tally.n_units)
+        return Finding(
+            signal=self.name,
+            family=self.family,
+            question=self.question,
+            statistic=tally.n_shown / tally.n_units,
+            n=tally.n_units,
+            effect=tally.n_shown / tally.n_units - tally.expected,
+            lo=low - tally.expected,
+            hi=high - tally.expected,
+            null_id="beta-binomial-among-peers-with-kinship/1",
+            e_log2=tally.e_log2,
+            h1="the share of units made in the stretch lies evenly between that of peers and 1",
+            h0="units are made in the stretch as often as peers, correlated as units that meet at any one hub are",
+            detail={"days": days, "shown": tally.n_shown, "expected": tally.expected, "kinship": tally.kinship},
+        )
 
 
 WINDOW = SignUpWindow()

@@ -34,6 +34,8 @@ WAITS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10_800, 43_200, 86_40
 UNAVAILABLE, TOO_LARGE = "unavailable", "too_large"
 """Words a client is told beside those of the policy: the gate failed; no wait makes this call fit."""
 
+_UNWRITTEN = "the journal takes no more"
+
 
 class Rules(Protocol):
     """What is in force at this moment; read anew for every call, so that a reload acts at once and as a whole."""
@@ -106,6 +108,8 @@ class Gate:
     ) -> None:
         self._rules, self._budgets, self._ledger, self._tickets = rules, budgets, ledger, tickets
         self._secret, self._origin, self._count = secret, origin, count()
+        self.n_unread = 0
+        """Requests that a face could not read, and refused without a decision."""
 
     @property
     def rules(self) -> Rules:
@@ -187,6 +191,8 @@ class Gate:
 
     def _concluded(self, request: Request, draft: _Draft) -> Admission:
         """The answer, once it is written down; where it cannot be, the answer to that."""
+        if draft.failure is None and self._ledger.failure is not None:
+            draft.failure = _UNWRITTEN
         admission = _answer(request, draft)
         if admission.action not in ("allow", "mark"):
             admission = replace(admission, appeal_id=self._name(f"appeal\0{draft.decision_id}"))
@@ -194,8 +200,8 @@ class Gate:
             return admission
         if draft.failure is not None or not admission.passes:
             return admission
-        draft.failure = "the journal takes no more"
-        return _failed(request, draft)
+        draft.failure = _UNWRITTEN
+        return _answer(request, draft)
 
 
 @dataclass(slots=True)
@@ -216,12 +222,13 @@ def _said(error: Exception) -> str:
 
 
 def _answer(request: Request, draft: _Draft) -> Admission:
-    ruling = draft.ruling
-    if ruling is None or draft.failure is not None:
+    ruling, outcome = draft.ruling, draft.outcome
+    is_spent = ruling is not None and outcome is not None and not outcome.admitted and not ruling.shadow
+    # What a budget refused stays refused, whatever else fails.
+    if ruling is None or (draft.failure is not None and not is_spent):
         return _failed(request, draft)
     passes, action, reason, wait = ruling.action not in REFUSING, ruling.action, ruling.reason, ruling.retry_after_ms
-    outcome = draft.outcome
-    if outcome is not None and not outcome.admitted and not ruling.shadow:
+    if outcome is not None and is_spent:
         passes, wait = False, outcome.retry_after_ms
         action, reason = ("slow", COARSE["slow"]) if wait is not None else ("deny", TOO_LARGE)
     return Admission(

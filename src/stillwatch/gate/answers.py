@@ -16,6 +16,9 @@ MESSAGES = {
     "unavailable": "The service cannot take this request at the moment.",
 }
 
+UNREAD = {"type": "stillwatch", "code": "bad_request", "message": "This request cannot be read."}
+"""What a client is told whose request cannot be judged."""
+
 
 def status_of(admission: Admission) -> int:
     """The status of an answer: 200, 403 refused, 413 too large, 429 later, 503 the gate failed."""

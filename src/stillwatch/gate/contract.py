@@ -135,7 +135,10 @@ def _post(name: str, summary: str, body: dict[str, Any], gives: str) -> dict[str
     }  # fmt: skip
 
 
-_STATE = _object(status={"enum": ["ok", "failing"]}, decisions_lost={"type": "integer", "minimum": 0})
+_STATE = _object(
+    status={"enum": ["ok", "failing"]}, decisions_lost={"type": "integer", "minimum": 0},
+    requests_unread={"type": "integer", "minimum": 0}, journal={"enum": ["unchecked", "checking", "whole", "broken"]},
+)  # fmt: skip
 _HEALTH = {
     "get": {
         "operationId": "health", "security": [],

@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from stillwatch.gate.admission import Admission, Gate
-from stillwatch.gate.answers import error_of, headers_of, status_of
+from stillwatch.gate.answers import UNREAD, error_of, headers_of, status_of
 from stillwatch.gate.asked import allowed_body, asked, used_tokens
-from stillwatch.gate.callers import MOST_CHARACTERS, Callers
+from stillwatch.gate.callers import MOST_CHARACTERS, Callers, Refused
 from stillwatch.gate.replies import begins_inside, hide_no_reasoning
 from stillwatch.gate.streaming import Shown, show_stream, show_whole
 from stillwatch.policy.ruling import Request
@@ -60,13 +60,18 @@ class Calls:
         self._gate, self._callers, self._clock, self._refuse = gate, callers, clock, refuse
 
     async def before(self, who: Any, data: dict[str, Any], call_type: str) -> dict[str, Any]:
-        """The call as it may be made. Raises what `refuse` makes where it may not."""
+        """The call as it may be made. Raises what `refuse` makes where it may not, or cannot be read."""
         path = _PATHS.get(str(call_type), f"/{call_type}")
         metadata = _metadata(data)
         for theirs in _both(data):
             theirs.pop(DECISION, None)
             theirs.pop(SHOWN, None)
-        request = self._request(who, data, path)
+        try:
+            request = self._request(who, data, path)
+        except (Refused, TypeError, ValueError, OverflowError, RecursionError):
+            # Such as half a character, or lists a thousand deep.
+            self._gate.n_unread += 1
+            raise self._refuse(400, dict(UNREAD), {}) from None
         admission = await self._gate.admit_soon(request)
         if not admission.passes:
             raise self._refusal(admission)

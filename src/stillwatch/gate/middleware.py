@@ -87,6 +87,7 @@ class GateMiddleware:
             client = scope.get("client")
             request = self._callers.request(client[0] if client else None, scope["headers"], wanted, self._clock())
         except Refused as error:
+            self._gate.n_unread += 1
             await _answer(send, error.status, [], msgspec.json.encode({"error": {"message": error.says}}))
             return
         admission = await self._gate.admit_soon(request)

@@ -21,26 +21,29 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from stillwatch.errors import SettingsError
+from stillwatch.errors import PolicyError, SettingsError
 from stillwatch.gate.admission import Gate
 from stillwatch.gate.callers import Callers
+from stillwatch.gate.guarding import Guard
+from stillwatch.gate.leaving import before_signals
 from stillwatch.gate.ledger import Ledger
-from stillwatch.journal import Journal
 from stillwatch.keys import RootKey, state_home
 from stillwatch.policy.budgets import Budgets
 from stillwatch.policy.budgets_memory import MemoryBudgets
 from stillwatch.policy.budgets_redis import RedisBudgets
+from stillwatch.policy.disclosing import InForce
 from stillwatch.policy.geo import Countries
 from stillwatch.policy.live import Live
 from stillwatch.policy.model import Policy
+from stillwatch.policy.named import open_countries
 from stillwatch.policy.reading import load_policy
-from stillwatch.policy.sealed import gate_key, load_snapshot
+from stillwatch.policy.sealed import gate_journal, gate_key, load_snapshot, write_snapshot
 from stillwatch.policy.snapshot import Snapshot, empty_snapshot
 
 _LOG = logging.getLogger("stillwatch")
@@ -67,16 +70,26 @@ class Ruled:
             PolicyError: one of them cannot be read. ExtraMissing: the policy names a database, and nothing reads it.
         """
         policy = load_policy(path)
-        return cls(policy, Live(path.parent / policy.mmdb, Countries.open) if policy.mmdb else None)
+        return cls(
+            policy, Live(path.parent / policy.mmdb, lambda mmdb: open_countries(mmdb, path)) if policy.mmdb else None
+        )
 
 
 class LiveRules:
-    """The policy, its database of addresses and the snapshot as their files are now; a thread looks every second."""
+    """The policy, its database of addresses and the snapshot as their files are now; a thread looks every second.
 
-    def __init__(self, policy: Live[Ruled], snapshot: Live[Snapshot] | None) -> None:
-        self._policy, self._snapshot, self._empty = policy, snapshot, empty_snapshot()
+    Args:
+        snapshot: the file of snapshots. in_force: which of them acts. clock: the time with a zone.
+    """
+
+    def __init__(
+        self, policy: Live[Ruled], snapshot: Live[Snapshot] | None, in_force: InForce, clock: Callable[[], datetime]
+    ) -> None:
+        self._policy, self._snapshot, self._in_force, self._clock = policy, snapshot, in_force, clock
         self.errors: tuple[str, ...] = ()
-        self._stop = threading.Event()
+        if snapshot is not None:
+            in_force.take(snapshot.current, self.policy.disclosure, clock())
+        self._looking, self._stop = threading.Lock(), threading.Event()
         threading.Thread(target=self._watch, name="stillwatch-rules", daemon=True).start()
 
     @property
@@ -87,7 +100,7 @@ class LiveRules:
     @property
     def snapshot(self) -> Snapshot:
         """The snapshot in force."""
-        return self._empty if self._snapshot is None else self._snapshot.current
+        return self._in_force.current
 
     @property
     def countries(self) -> Countries | None:
@@ -96,9 +109,20 @@ class LiveRules:
         return None if held is None else held.current
 
     def look(self) -> None:
-        """Look at all files now."""
+        """Look at all files and the clock now."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         looks = [self._policy.look()]
-        looks += [one.look() for one in (self._policy.current.countries, self._snapshot) if one is not None]
+        if self._policy.current.countries is not None:
+            looks.append(self._policy.current.countries.look())
+        self._in_force.turn(self.policy.disclosure, self._clock())
+        if self._snapshot is not None and not self._in_force.waits:
+            found = self._snapshot.look()
+            looks.append(found)
+            if found.changed:
+                self._in_force.take(self._snapshot.current, self.policy.disclosure, self._clock())
         errors = tuple(look.error for look in looks if look.error is not None)
         for error in errors:
             if error not in self.errors:
@@ -161,12 +185,17 @@ class Opened:
     clock: Callable[[], datetime]
     rules: LiveRules
     budgets: Budgets
+    guard: Guard
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
-        """Open the gate that the environment describes, until the process ends. Raises as `open`."""
+        """Open the gate that the environment describes, until the process ends. Raises as `open`.
+
+        Called in the main thread, it sees to it that a signal that ends the process ends no decision unwritten.
+        """
         opened = cls.open(Places.from_environment(environ), environ, clock=NOW)
         atexit.register(opened.close)
+        before_signals(opened.gate.ledger.flush)
         return opened
 
     @classmethod
@@ -190,21 +219,27 @@ class Opened:
         budgets = _budgets(places, root)
         callers = Callers(trusted=places.trusted, secret=root.subkey("rows"))
         tickets = _tickets(places.tickets)
-        journal = Journal(home / "journal")
+        journal = gate_journal(home, root)
         # Nothing is written: one that is torn or cannot be written is found now, not by the first call.
         journal.append_all(())
+        ledger = Ledger(journal)
+        try:
+            guard = Guard(journal, ledger)
+        except BaseException:
+            ledger.close()
+            raise
+        rules = LiveRules(policy, snapshot or None, _in_force(home, root, clock, has=snapshot is not None), clock)
         gate = Gate(
-            LiveRules(policy, snapshot or None), budgets, Ledger(journal), secret=gate_key(root, "decisions"),
+            rules, budgets, ledger, secret=gate_key(root, "decisions"),
             origin=f"{socket.gethostname()}\0{os.getpid()}\0{clock().isoformat()}\0{time.monotonic_ns()}",
             tickets=tickets.get,
         )  # fmt: skip
-        rules = gate.rules
-        assert isinstance(rules, LiveRules)
-        return cls(gate, callers, clock, rules, budgets)
+        return cls(gate, callers, clock, rules, budgets, guard)
 
     def close(self) -> None:
         """Write what waits, and let go of everything but what belongs to an event loop."""
         self.rules.close()
+        self.guard.close()
         self.gate.ledger.close()
         if isinstance(self.budgets, RedisBudgets):
             self.budgets.close()
@@ -213,6 +248,25 @@ class Opened:
         """Let go of what belongs to the event loop that runs."""
         if isinstance(self.budgets, RedisBudgets):
             await self.budgets.close_soon()
+
+
+def _in_force(home: Path, root: RootKey, clock: Callable[[], datetime], *, has: bool) -> InForce:
+    """What was in force when the gate ended, as the state folder has it: a start opens nothing that was closed."""
+    path, before = home / "gate.in-force", None
+    if has and path.exists():
+        try:
+            before = load_snapshot(path, root, clock())
+        except PolicyError as error:
+            _LOG.warning("What was in force before is not known, so the snapshot acts at once: %s", error)
+            before = replace(empty_snapshot(), expires_us=0)
+
+    def keep(snapshot: Snapshot) -> None:
+        try:
+            write_snapshot(snapshot, path, root)
+        except PolicyError as error:
+            _LOG.warning("What is in force could not be kept for the next start: %s", error)
+
+    return InForce(before, secret=gate_key(root, "disclosure"), keep=keep)
 
 
 def _budgets(places: Places, root: RootKey) -> Budgets:

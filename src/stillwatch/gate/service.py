@@ -100,6 +100,7 @@ class Service:
                     )
                 return await answer(http)
             except Refused as error:
+                self._gate.n_unread += 1
                 return self._error(error.status, error.says)
 
         return answered
@@ -122,6 +123,7 @@ class Service:
         try:
             status, body, headers = await self._checked_call(scope, receive)
         except Refused as error:
+            self._gate.n_unread += 1
             status, body, headers = error.status, _problem(error.says), []
         head = [(b"content-length", str(len(body)).encode()), *headers]
         if status != 200:
@@ -138,6 +140,9 @@ class Service:
         has_body = any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in headers)
         content = await receive_body(receive, at_most=LARGEST_BODY_BYTES) if has_body else b""
         body = read_body(content) if content else None
+        if content and body is None:
+            # What is behind might read it all the same, and do what nobody judged.
+            raise Refused(400, "the body is not one JSON object")
         path = scope["path"].removeprefix("/check")
         wanted = asked(path, body, len(content)) if body is not None else Asked(n_tokens=self._reserve)
         client = scope.get("client")
@@ -194,9 +199,10 @@ class Service:
         return self._raw(200, said, [(b"content-type", _JSON.encode())])
 
     async def _health(self, _http: Any) -> Any:
-        failure = self._gate.ledger.failure
-        said = {"status": "ok" if failure is None else "failing", "decisions_lost": self._gate.ledger.n_lost}
-        status = 200 if failure is None else 503
+        ledger = self._gate.ledger
+        status, word = (200, "ok") if ledger.failure is None else (503, "failing")
+        said = {"status": word, "decisions_lost": ledger.n_lost, "journal": ledger.journal,
+                "requests_unread": self._gate.n_unread}  # fmt: skip
         return self._raw(status, msgspec.json.encode(said), [(b"content-type", _JSON.encode())])
 
     async def _document(self, _http: Any) -> Any:

@@ -25,6 +25,9 @@ TOO_FEW_RATIOS = (0.01, 0.1, 0.3)
 SHIFTS = (0.5, 1.0, 1.5, 2.0)
 """The alternatives of `shift_e_log2`: by how many standard deviations of one unit a group lies above its peers."""
 
+SHARES_ABOVE = tuple((i + 0.5) / 16 for i in range(16))
+"""The alternatives of `share_e_log2`: how far a group's share lies between that of all and 1."""
+
 _TINY_TAIL = 1e-280
 _N_FRACTIONS = 500
 _CONVERGED = 1e-15
@@ -147,6 +150,27 @@ def shift_e_log2(mean: float, variance: float) -> float:
         raise StillwatchError("a mean is out of range", got=f"{mean}, {variance}", expected="finite, variance above 0")
     shift = np.array(SHIFTS)
     return mean_e_log2((shift * mean - shift**2 / 2) / variance / LN2)
+
+
+def share_e_log2(x: int, n: int, share: float, correlation: float) -> float:
+    """Bits of "x of n units show something that a `share` of all show", units correlated in pairs.
+
+    e = mean over `SHARES_ABOVE` of BB(x; n, pi) / BB(x; n, share), where BB is the beta-binomial law of mean n pi and
+    intraclass correlation `correlation` (Skellam 1948) and pi lies that far between `share` and 1. Its mean is exactly
+    1 under the null and at most 1 for a smaller share: both laws are ordered by their likelihood ratio. Raises
+    StillwatchError for an impossible count, a share outside (0, 1) or a correlation outside (0, 1).
+    """
+    if not (0 <= x <= n and 0 < share < 1 and 0 < correlation < 1):
+        raise StillwatchError(
+            "a share is out of range",
+            got=f"{x} of {n}, {share}, {correlation}",
+            expected="0 <= x <= n, the rest in (0, 1)",
+        )
+    tosses = (1 - correlation) / correlation
+    mean = np.r_[share, share + np.array(SHARES_ABOVE) * (1 - share)]
+    a, b = mean * tosses, (1 - mean) * tosses
+    nats = betaln(x + a, n - x + b) - betaln(a, b)
+    return mean_e_log2((nats[1:] - nats[0]) / LN2)
 
 
 def _bits(e_log2: npt.ArrayLike) -> Floats:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.kernels.columns import U64, frozen
-from stillwatch.kernels.compile import Word, jit
-from stillwatch.kernels.siphash import Key, U, sip
+from stillwatch.kernels.compile import jit
+from stillwatch.kernels.siphash import I0, I1, I2, I3, Key, U, sip, sip_round
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +30,10 @@ _R27, _R30, _R31, _R12 = U(27), U(30), U(31), U(12)
 _HALF, _STEP = 0.5, 2.0**-52
 _PRF_ROUNDS = (2, 4)
 _PRODUCT = 8
+_BLOCK = 2048
+"""Grams worked on at once: their words stay in the first cache. A multiple of `_PRODUCT`."""
+
+_LENGTH, _ONES = U(56), U(255)
 
 
 def window_word(tokens: npt.NDArray[np.int64]) -> U64:
@@ -55,8 +59,8 @@ def uniforms(seed: U64, tokens: npt.NDArray[np.int64]) -> Floats:
 def gumbel_sums(grams: U64, keys: U64, width: int) -> Floats:
     """For each key (k, 2), the sum over grams (n,) of -log(1 - u): Gamma(n, 1) for a key the text does not carry.
 
-    Grams are packed as `watermark.grams` packs them, sorted, so that a window's seed is computed once. Cost: about
-    20 ns per gram and key; without the GIL.
+    Grams are packed as `watermark.grams` packs them, sorted, so that a window's seed is computed once. Cost: 2 to 6 ns
+    per gram and key where the processor works on eight or four words at once, else 15; without the GIL.
     """
     return _gumbel_sums(*_scored(grams, keys, width))
 
@@ -66,9 +70,8 @@ def green_counts(grams: U64, keys: U64, width: int, gamma: float) -> npt.NDArray
     return _green_counts(*_scored(grams, keys, width), gamma)
 
 
-def _scored(grams: U64, keys: U64, width: int) -> tuple[U64, npt.NDArray[np.uint8], U64]:
-    words = np.ascontiguousarray(grams >> _TOKEN | U(width) << _WIDTH)
-    return np.ascontiguousarray(grams), frozen(words.view(np.uint8)), np.ascontiguousarray(keys)
+def _scored(grams: U64, keys: U64, width: int) -> tuple[U64, U64, U]:
+    return np.ascontiguousarray(grams), np.ascontiguousarray(keys), U(width) << _WIDTH
 
 
 @jit
@@ -105,38 +108,86 @@ def _uniforms(seed: U64, tokens: U64) -> Floats:
 
 
 @jit
-def _gumbel_sums(grams: U64, words: npt.NDArray[np.uint8], keys: U64) -> Floats:
-    out = np.zeros(len(keys))
-    for k in range(len(keys)):
-        key = (keys[k, 0], keys[k, 1])
-        total, product, factors = 0.0, 1.0, 0
-        seed, last = U(0), U(0)
-        for at in range(len(grams)):
-            window: Word = grams[at] >> _TOKEN
-            if at == 0 or window != last:
-                seed, last = seed_at(words, at, key), window
-            product *= 1.0 - uniform(seed, grams[at] & _LAST)
-            factors += 1
-            # The logarithm of a product costs one logarithm; eight factors of at least 2 ** -53 cannot underflow.
-            if factors == _PRODUCT:
-                total -= np.log(product)
-                product, factors = 1.0, 0
-        out[k] = total - np.log(product)
-    return out
+def _apart(grams: U64, tag: U, words: U64, which: U64, steps: U64) -> int:
+    """Of a block of grams the distinct window words, which of them each has, its token's step; how many words."""
+    n = 0
+    for at in range(len(grams)):
+        word = grams[at] >> _TOKEN | tag
+        if n == 0 or words[n - 1] != word:
+            words[n] = word
+            n += 1
+        which[at] = U(n - 1)
+        steps[at] = ((grams[at] & _LAST) + U(1)) * _GAMMA
+    return n
 
 
 @jit
-def _green_counts(grams: U64, words: npt.NDArray[np.uint8], keys: U64, gamma: float) -> npt.NDArray[np.int64]:
-    out = np.zeros(len(keys), np.int64)
-    for k in range(len(keys)):
-        key = (keys[k, 0], keys[k, 1])
-        n = 0
-        seed, last = U(0), U(0)
-        for at in range(len(grams)):
-            window: Word = grams[at] >> _TOKEN
-            if at == 0 or window != last:
-                seed, last = seed_at(words, at, key), window
-            if uniform(seed, grams[at] & _LAST) < gamma:
-                n += 1
-        out[k] = n
-    return out
+def _streams(words: U64, which: U64, steps: U64, k0: U, k1: U, seed: U64, out: U64) -> None:
+    """The 64 bits behind the number of each gram of a block, as `seed_at` and `uniform` make them.
+
+    The rounds are written out in the loop: LLVM then hashes several words at once, which it does not through a call.
+    """
+    length = _EIGHT << _LENGTH
+    for at in range(len(words)):
+        word = words[at]
+        v0, v1, v2, v3 = sip_round(k0 ^ I0, k1 ^ I1, k0 ^ I2, k1 ^ I3 ^ word)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0 ^ word, v1, v2, v3 ^ length)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0 ^ length, v1, v2 ^ _ONES, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+        seed[at] = v0 ^ v1 ^ v2 ^ v3
+    for at in range(len(which)):
+        out[at] = seed[which[at]] + steps[at]
+    for at in range(len(which)):
+        x = out[at]
+        x = (x ^ (x >> _R30)) * _MIX1
+        x = (x ^ (x >> _R27)) * _MIX2
+        out[at] = x ^ (x >> _R31)
+
+
+@jit
+def _gumbel_sums(grams: U64, keys: U64, tag: U) -> Floats:
+    totals = np.zeros(len(keys))
+    words, which, steps = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64)
+    seed, x, rest = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64), np.empty(_BLOCK)
+    for start in range(0, len(grams), _BLOCK):
+        block = grams[start : start + _BLOCK]
+        n = len(block)
+        n_words = _apart(block, tag, words, which, steps)
+        for k in range(len(keys)):
+            _streams(words[:n_words], which[:n], steps[:n], keys[k, 0], keys[k, 1], seed, x)
+            for at in range(n):
+                rest[at] = 1.0 - (float(np.int64(x[at] >> _R12)) + _HALF) * _STEP
+            # The logarithm of a product costs one logarithm; eight factors of at least 2 ** -53 cannot underflow.
+            total = totals[k]
+            for first in range(0, n - n % _PRODUCT, _PRODUCT):
+                product = 1.0
+                for at in range(_PRODUCT):
+                    product *= rest[U(first + at)]
+                total -= np.log(product)
+            product = 1.0
+            for at in range(n - n % _PRODUCT, n):
+                product *= rest[at]
+            totals[k] = total - np.log(product)
+    return totals
+
+
+@jit
+def _green_counts(grams: U64, keys: U64, tag: U, gamma: float) -> npt.NDArray[np.int64]:
+    counts = np.zeros(len(keys), np.int64)
+    words, which, steps = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64)
+    seed, x = np.empty(_BLOCK, np.uint64), np.empty(_BLOCK, np.uint64)
+    for start in range(0, len(grams), _BLOCK):
+        block = grams[start : start + _BLOCK]
+        n = len(block)
+        n_words = _apart(block, tag, words, which, steps)
+        for k in range(len(keys)):
+            _streams(words[:n_words], which[:n], steps[:n], keys[k, 0], keys[k, 1], seed, x)
+            green = 0
+            for at in range(n):
+                green += 1 if (float(np.int64(x[at] >> _R12)) + _HALF) * _STEP < gamma else 0
+            counts[k] += green
+    return counts

@@ -16,8 +16,8 @@ U = np.uint64
 Key = tuple[np.uint64, np.uint64]
 
 _SEVEN, _EIGHT, _MASK, _LENGTH, _ONES = U(7), U(8), U(0xFFFFFFFFFFFFFFF8), U(56), U(255)
-_I0, _I1 = U(0x736F6D6570736575), U(0x646F72616E646F6D)
-_I2, _I3 = U(0x6C7967656E657261), U(0x7465646279746573)
+I0, I1 = U(0x736F6D6570736575), U(0x646F72616E646F6D)
+I2, I3 = U(0x6C7967656E657261), U(0x7465646279746573)
 _R13, _R16, _R17, _R21, _R32, _R64 = U(13), U(16), U(17), U(21), U(32), U(64)
 
 
@@ -27,7 +27,8 @@ def _rotate(word: U, bits: U) -> U:
 
 
 @jit
-def _round(v0: U, v1: U, v2: U, v3: U) -> tuple[U, U, U, U]:
+def sip_round(v0: U, v1: U, v2: U, v3: U) -> tuple[U, U, U, U]:
+    """One SipRound."""
     v0 = v0 + v1
     v1 = _rotate(v1, _R13) ^ v0
     v0 = _rotate(v0, _R32)
@@ -67,24 +68,24 @@ def sip(data: Bytes, start: U, stop: U, key: Key, rounds: tuple[int, int]) -> U:
     """SipHash-c-d of `data[start:stop]`, where (c, d) are the rounds."""
     k0, k1 = key
     c, d = rounds
-    v0, v1, v2, v3 = k0 ^ _I0, k1 ^ _I1, k0 ^ _I2, k1 ^ _I3
+    v0, v1, v2, v3 = k0 ^ I0, k1 ^ I1, k0 ^ I2, k1 ^ I3
     at = start
     whole = start + ((stop - start) & _MASK)
     while at < whole:
         word = load(data, at)
         v3 ^= word
         for _ in range(c):
-            v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+            v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
         v0 ^= word
         at += _EIGHT
     word = (stop - start) << _LENGTH | _rest(data, start, at, stop)
     v3 ^= word
     for _ in range(c):
-        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     v0 ^= word
     v2 ^= _ONES
     for _ in range(d):
-        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+        v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     return v0 ^ v1 ^ v2 ^ v3
 
 
@@ -99,11 +100,11 @@ def sip_key(data: Bytes, start: U, stop: U, key: Key) -> U:
 def sip_word(word: U, key: Key) -> U:
     """What `sip_key` gives for the eight bytes of a word, without a branch, so that LLVM hashes several at once."""
     k0, k1 = key
-    v0, v1, v2, v3 = _round(k0 ^ _I0, k1 ^ _I1, k0 ^ _I2, k1 ^ _I3 ^ word)
+    v0, v1, v2, v3 = sip_round(k0 ^ I0, k1 ^ I1, k0 ^ I2, k1 ^ I3 ^ word)
     length = _EIGHT << _LENGTH
-    v0, v1, v2, v3 = _round(v0 ^ word, v1, v2, v3 ^ length)
-    v0, v1, v2, v3 = _round(v0 ^ length, v1, v2 ^ _ONES, v3)
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0 ^ word, v1, v2, v3 ^ length)
+    v0, v1, v2, v3 = sip_round(v0 ^ length, v1, v2 ^ _ONES, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
+    v0, v1, v2, v3 = sip_round(v0, v1, v2, v3)
     value = v0 ^ v1 ^ v2 ^ v3
     return value if value != U(0) else U(1)

@@ -65,14 +65,9 @@ def settle_appeal(journal: Journal, appeal_id: str, outcome: Outcome, *, why: st
 
 def _decision(journal: Journal, appeal_id: str) -> dict[str, Any]:
     found = None
-    for entry in journal.entries():
+    for entry in journal.entries(kinds=("decision",)):
         ids = (entry.body.get("appeal_id"), entry.body.get("decision_id"))
-        if (
-            entry.kind == "decision"
-            and appeal_id
-            and appeal_id in ids
-            and isinstance(entry.body.get("account_id"), str)
-        ):
+        if appeal_id and appeal_id in ids and isinstance(entry.body.get("account_id"), str):
             found = entry.body
     if found is None:
         raise InputError(
@@ -89,13 +84,13 @@ def overturned_accounts(journal: Journal) -> frozenset[str]:
     Raises:
         JournalError: the journal is broken: what it says of anybody is then not believed.
 
-    Cost: reads the journal once.
+    Cost: reads the journal once; of a `CheckedJournal` the appeals and the end, however many decisions there are.
     """
-    if not journal.path.exists():
+    if journal.is_absent:
         return frozenset()
     last: dict[str, str] = {}
-    for entry in journal.entries():
+    for entry in journal.entries(kinds=("appeal",)):
         account, outcome = entry.body.get("account_id"), entry.body.get("outcome")
-        if entry.kind == "appeal" and isinstance(account, str) and outcome in ("uphold", "overturn"):
+        if isinstance(account, str) and outcome in ("uphold", "overturn"):
             last[account] = outcome
     return frozenset(account for account, outcome in last.items() if outcome == "overturn")

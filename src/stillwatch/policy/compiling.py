@@ -34,6 +34,7 @@ def compile_snapshot(
     kept_for: timedelta = KEPT_FOR,
     lineages: Mapping[str, str] | None = None,
     overturned: Collection[str] = (),
+    dismissed: Collection[str] = (),
 ) -> Snapshot:
     """Make the snapshot of a findings folder.
 
@@ -43,6 +44,7 @@ def compile_snapshot(
         lineages: campaign id to lineage id, where campaigns are followed over time; a campaign that is not in it is
             its own lineage.
         overturned: accounts whose appeal was granted; they are not in the snapshot.
+        dismissed: campaigns that an analyst dismissed; they are not in it either, nor whoever is in no other.
         now: when it is made; it expires `kept_for` later.
 
     Raises:
@@ -53,7 +55,8 @@ def compile_snapshot(
     """
     campaigns, members, source = _read(findings)
     verdicts = dict(zip(campaigns["campaign_id"].to_pylist(), campaigns["verdict"].to_pylist(), strict=True))
-    named = {campaign: (lineages or {}).get(campaign, campaign) for campaign in sorted(verdicts)}
+    left = sorted(set(verdicts).difference(dismissed))
+    named = {campaign: (lineages or {}).get(campaign, campaign) for campaign in left}
     whole = tuple(
         Lineage(lineage, campaign, verdicts[campaign], _mark(policy, ring, lineage, verdicts[campaign], now))
         for campaign, lineage in named.items()

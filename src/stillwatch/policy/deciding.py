@@ -58,9 +58,7 @@ def decide(request: Request, policy: Policy, snapshot: Snapshot) -> Ruling:
 
 
 def _standing(request: Request, policy: Policy, snapshot: Snapshot, now_us: int) -> Standing | None:
-    # A clock that went back before the snapshot was made must not open the gate.
-    waiting = snapshot.made_us <= now_us < policy.disclosure.effective_us(snapshot.made_us)
-    if waiting or now_us >= snapshot.expires_us:
+    if now_us >= snapshot.expires_us:
         return None
     standing = snapshot.standing(request.account_id)
     if standing is None:

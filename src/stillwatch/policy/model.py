@@ -131,21 +131,11 @@ class Screening:
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """How long a new snapshot waits before it acts, so that answers teach an attacker little."""
+    """How long a new snapshot waits before it acts, so that answers teach an attacker little; see `disclosing`."""
 
     delay_s: int = 0
     batch_s: int = 0
-    """Snapshots begin to act at whole multiples of this, counted from 1970 in UTC; 0 for at once."""
-
-    def effective_us(self, made_us: int) -> int:
-        """When a snapshot made then begins to act, in microseconds since 1970.
-
-        >>> Disclosure(delay_s=60, batch_s=3600).effective_us(1_000_000)
-        3600000000
-        """
-        due = made_us + self.delay_s * 1_000_000
-        batch = self.batch_s * 1_000_000
-        return -(-due // batch) * batch if batch else due
+    """One instant in each stretch of this length, counted from 1970 in UTC, at which snapshots begin to act; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)

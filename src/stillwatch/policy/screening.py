@@ -169,10 +169,9 @@ def review(journal: Journal, org_id: str, outcome: str, *, why: str, now: dateti
 def _pairs(journal: Journal) -> list[tuple[tuple[str, str], dict[str, Any] | None]]:
     """Every pair that was ever queued, with its body while it is open."""
     pairs: dict[tuple[str, str], dict[str, Any] | None] = {}
-    if not journal.path.exists():
+    if journal.is_absent:
         return []
-    for entry in journal.entries():
-        if entry.kind in ("screening", "screening_review"):
-            pair = (str(entry.body.get("org_id")), str(entry.body.get("listed")))
-            pairs[pair] = entry.body if entry.kind == "screening" else None
+    for entry in journal.entries(kinds=("screening", "screening_review")):
+        pair = (str(entry.body.get("org_id")), str(entry.body.get("listed")))
+        pairs[pair] = entry.body if entry.kind == "screening" else None
     return list(pairs.items())

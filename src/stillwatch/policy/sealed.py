@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from stillwatch.checked import CheckedJournal
 from stillwatch.errors import PolicyError
 from stillwatch.keys import RootKey, Secret
 from stillwatch.policy.model import micros
@@ -34,6 +35,11 @@ _TYPES = {"expires_us": int, "key_id": str, "lineages": list, "made_us": int, "n
 def gate_key(root: RootKey, use: str) -> Secret:
     """A key of the gate for one use, such as `accounts` or `seal`, cut from the subkey `gate`."""
     return Secret(hmac.digest(root.subkey("gate").reveal(), f"stillwatch/1/gate/{use}".encode(), "sha256"))
+
+
+def gate_journal(home: Path, root: RootKey) -> CheckedJournal:
+    """The journal of a state folder, in which a gate writes every decision, with the memory of its check."""
+    return CheckedJournal(home / "journal", gate_key(root, "journal"))
 
 
 def write_snapshot(snapshot: Snapshot, path: Path, root: RootKey) -> None:

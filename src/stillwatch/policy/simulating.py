@@ -159,7 +159,7 @@ def simulate_policy(
     Cost: some 20 microseconds a call; memory for each account and each budget's key.
     """
     policy = replace(policy, mode="enforce")
-    snapshot = replace(snapshot, made_us=2**61, expires_us=2**62)
+    snapshot = replace(snapshot, expires_us=2**62)
     found, seen = Simulation(policy.version, n_calls=calls.num_rows), dict[str, _Account]()
     clock = [0]
     budgets: MemoryBudgets | None = None

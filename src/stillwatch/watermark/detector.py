@@ -107,7 +107,7 @@ def detect(
     Raises:
         InputError: no text, no key, or a key of a level that the scheme does not mark at.
 
-    Cost: keys and decoys times distinct pairs, 5 to 20 ns each, over `threads`.
+    Cost: keys and decoys times distinct pairs, 2 to 15 ns each, over `threads`.
     """
     if not (suspects and keys):
         raise InputError("there is nothing to test", got=f"{len(suspects)} texts, {len(keys)} keys")

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import codecs
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -150,7 +151,8 @@ def _arrays(path: Path) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        for n, line in enumerate(file, 1):
+        for n, read in enumerate(file, 1):
+            line = read.removeprefix(codecs.BOM_UTF8) if n == 1 else read
             if line.strip():
                 try:
                     row = msgspec.json.decode(line)
