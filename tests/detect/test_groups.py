@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stillwatch.detect.groups import THE_SAME, Candidate, find_candidates
-from stillwatch.detect.growth import jaccard, settled_bits
-from stillwatch.detect.membership import explained_away
+from stillwatch.detect.growth import Growth, jaccard
+from stillwatch.detect.membership import belonging, explained_away
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import Traits, find_traits
 from stillwatch.kernels.hashing import HashKey
@@ -129,7 +129,7 @@ def test_a_part_grows_into_the_whole_and_drops_bystanders(share: float, n_bystan
     others = rng.choice(np.setdiff1d(np.arange(len(people)), crew), n_bystanders, replace=False)
     part = rng.choice(crew, int(share * len(crew)), replace=False)
     seed = np.sort(np.concatenate([part, others]))
-    groups = [np.flatnonzero(bits >= 0) for bits in settled_bits(traits, seed, within=traits.forming, n_min=N_MIN)]
+    groups = [found.reaching(0.0) for found in Growth(traits, traits.forming).settled(seed, n_min=N_MIN)]
     assert max(jaccard(group, crew) for group in groups) >= 0.9
 
 
@@ -137,8 +137,26 @@ def test_nothing_settles_on_nobody() -> None:
     """A seed of strangers makes no group of strangers."""
     people, traits, crew = hidden_crew(900, size=80, seed=9)
     strangers = np.setdiff1d(np.arange(len(people)), crew)[:30]
-    for bits in settled_bits(traits, strangers, within=traits.forming, n_min=N_MIN):
-        assert len(np.setdiff1d(np.flatnonzero(bits >= 3.17), crew)) <= N_MIN
+    for found in Growth(traits, traits.forming).settled(strangers, n_min=N_MIN):
+        assert len(np.setdiff1d(found.reaching(3.17), crew)) <= N_MIN
+
+
+@pytest.mark.parametrize("least", [-50.0, 0.0, 2.5])
+def test_who_belongs_is_told_alike_of_some_and_of_everybody(least: float) -> None:
+    """Those named and the rest together are the population; a bar that the rest reaches takes it in."""
+    people, traits, crew = hidden_crew(900, size=80, seed=10)
+    found = belonging(traits, crew, within=traits.forming)
+    bits = found.of_everybody()
+    assert bits.shape == (len(people),)
+    assert np.array_equal(found.accounts[: len(crew)], crew) and len(np.unique(found.accounts)) == len(found.accounts)
+    assert np.array_equal(found.reaching(least), np.flatnonzero(bits >= least))
+    carrying = np.asarray((traits.share[:, found_hubs(traits, crew)] > 0).sum(axis=1)).ravel() > 0
+    assert (bits[~carrying & ~np.isin(np.arange(len(people)), crew)] == found.elsewhere).all()
+
+
+def found_hubs(traits: Traits, crew: Ints) -> Ints:
+    """Every hub that one of the crew carries."""
+    return np.unique(traits.share[crew].indices)
 
 
 def test_nobody_makes_no_group() -> None:
@@ -181,7 +199,7 @@ def test_a_template_that_others_use_is_explained_away() -> None:
     public = explained_away(traits, crew)
     carried = (traits.share > 0).toarray()
     inside = np.isin(np.arange(n), crew)
-    for hub in np.flatnonzero(public):
+    for hub in public:
         assert 3 * carried[inside, hub].sum() < 2 * carried[:, hub].sum()
-    assert not (public & ~traits.of_family("content")).any()
+    assert traits.of_family("content")[public].all()
     assert len(people) == n

@@ -1,41 +1,99 @@
-"""carriers: the kernel against the same sums written out account by account."""
+"""carriers: the kernels against the same sums written out account by account."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillwatch.kernels.carriers import likelihoods
+from stillwatch.kernels.carriers import Edges, gather, levels, meeting, weigh
 
 N = 7
 
+HUBS = st.lists(st.sets(st.integers(0, N - 1)), max_size=5)
+SOME = st.sets(st.integers(0, N - 1))
+UNITS = st.lists(st.integers(0, 3), min_size=N, max_size=N)
 
-@given(
-    st.lists(st.sets(st.integers(0, N - 1)), max_size=5),
-    st.sets(st.integers(0, N - 1)),
-    st.sets(st.integers(0, N - 1)),
-    st.lists(st.integers(0, 3), min_size=N, max_size=N),
-)
-def test_the_kernel_equals_sums_over_sets(
-    hubs: list[set[int]], inside: set[int], met: set[int], unit: list[int]
-) -> None:
+Ints = npt.NDArray[np.int64]
+
+
+def edges_of(hubs: list[set[int]]) -> Edges:
+    """The edges of hubs given as sets of accounts; account i shows hub h in (1 + i + h)/20 of its exchanges."""
+    starts = np.cumsum([0, *(len(hub) for hub in hubs)])
+    pairs = [(account, (1 + account + number) / 20) for number, hub in enumerate(hubs) for account in sorted(hub)]
+    return Edges.of(starts, np.array([who for who, _ in pairs], np.int64), np.array([share for _, share in pairs]))
+
+
+def ints(values: object) -> Ints:
+    """As kernels take positions."""
+    return np.array(values, np.int64)
+
+
+@given(HUBS, SOME, SOME, UNITS)
+def test_weights_equal_sums_over_sets(hubs: list[set[int]], inside: set[int], met: set[int], unit: list[int]) -> None:
     """Each account's sum is that of its hubs, with its unit left out of what members carry and itself of the rates."""
-    starts = np.cumsum([0, *(len(hub) for hub in hubs)]).astype(np.int32)
-    accounts = np.array([account for hub in hubs for account in sorted(hub)], np.int32)
-    total, n_carried = likelihoods(
-        (starts, accounts), inside=_mask(inside), met=_mask(met), unit=np.array(unit, np.int64),
-        pseudo_count=0.5, shrink=20.0,
+    weights = weigh(
+        edges_of(hubs), inside=_mask(inside), met=_mask(met), unit=np.array(unit, np.int32),
+        n_outside=N - len(inside), pseudo=0.5, shrink=20.0,
     )  # fmt: skip
+    ends = np.cumsum(weights.n_hubs)
     for one in range(N):
-        carried = [hub for hub in hubs if one in hub]
-        assert n_carried[one] == len(carried)
-        assert total[one] == pytest.approx(
-            float(sum(_share(one, hub, hubs, inside, unit) / _rate(one, hub, inside, met) for hub in carried))
+        carried = [number for number, hub in enumerate(hubs) if one in hub]
+        assert weights.n_hubs[one] == len(carried)
+        shares = weights.shares[ends[one] - len(carried) : ends[one]]
+        assert shares.tolist() == [(1 + one + number) / 20 for number in carried]
+        expected = sum(
+            _share(one, hubs[number], hubs, inside, unit) / _rate(one, hubs[number], inside, met) for number in carried
         )
+        assert weights.ratio[one] == pytest.approx(float(expected))
+
+
+@given(HUBS, SOME, UNITS, st.data())
+def test_a_group_and_the_carriers_of_some_hubs_are_numbered(
+    hubs: list[set[int]], members: set[int], unit: list[int], data: st.DataObject
+) -> None:
+    """Members come first, then whoever carries one of the hubs; edges, shares and units stay whose they were."""
+    some = data.draw(st.permutations(range(len(hubs)))) if hubs else []
+    some = some[: data.draw(st.integers(0, len(some)))]
+    edges = edges_of(hubs)
+    found = gather(edges, ints(some), ints(sorted(members)), ints(unit))
+    account = found.account.tolist()
+    assert account[: len(members)] == sorted(members)
+    assert sorted(account) == sorted(members.union(*(hubs[hub] for hub in some)))
+    for at, hub in enumerate(some):
+        start, stop = found.edges.starts[at : at + 2]
+        assert [account[one] for one in found.edges.accounts[start:stop]] == sorted(hubs[hub])
+        assert found.edges.share[start:stop].tolist() == [(1 + one + hub) / 20 for one in sorted(hubs[hub])]
+    for left in range(len(account)):
+        for right in range(len(account)):
+            alike = unit[account[left]] == unit[account[right]]
+            assert (found.unit[left] == found.unit[right]) == alike
+    assert all(0 <= one < len(account) for one in found.unit)
+
+
+@given(HUBS.filter(bool), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=6))
+def test_pairs_meet_in_those_who_carry_both(hubs: list[set[int]], pairs: list[tuple[int, int]]) -> None:
+    """A hub meets another, or itself, in the accounts that both sets hold."""
+    pairs = [(a % len(hubs), b % len(hubs)) for a, b in pairs]
+    starts, found = meeting(edges_of(hubs), ints([a for a, _ in pairs]), ints([b for _, b in pairs]))
+    assert len(starts) == len(pairs) + 1
+    for at, (a, b) in enumerate(pairs):
+        assert found[starts[at] : starts[at + 1]].tolist() == sorted(hubs[a] & hubs[b])
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.booleans()), max_size=9))
+def test_levels_are_counted_inside_and_outside(carriers: list[tuple[float, bool]]) -> None:
+    """A value reaches a bound it equals; every carrier's place holds the count of those like it."""
+    bounds = np.array([0.25, 0.5, 1.0])
+    values, inside = np.array([one for one, _ in carriers]), np.array([own for _, own in carriers], bool)
+    counts, places = levels(values, bounds, inside)
+    reached = [sum(one >= bound for bound in bounds) for one, _ in carriers]
+    assert places.tolist() == [4 * own + level for (_, own), level in zip(carriers, reached, strict=True)]
+    assert counts.ravel().tolist() == [places.tolist().count(place) for place in range(8)]
 
 
 def _mask(accounts: set[int]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

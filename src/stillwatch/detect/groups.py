@@ -14,14 +14,15 @@ from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 from sknetwork.clustering import Louvain
 
 from stillwatch.detect.cells import MEETINGS, TEMPLATES_ONLY, Cells, Meetings, Pairs, find_cells, find_meetings
-from stillwatch.detect.growth import jaccard, overlap, propagate, settled_bits
+from stillwatch.detect.growth import Growth, jaccard, overlap, propagate
 from stillwatch.detect.membership import SMALLEST_MEETING
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import N_HALVES, Traits
+from stillwatch.kernels.carriers import meeting
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -69,11 +70,14 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int, threa
     with ThreadPoolExecutor(threads) as pool:
         whole = pool.submit(form, within=everything, rounds=(MEETINGS, MEETINGS, TEMPLATES_ONLY))
         on_half = [pool.submit(form, within=part, rounds=(MEETINGS, TEMPLATES_ONLY)) for part in parts]
-        halves = list(pool.map(partial(_settled, traits, n_min), parts, (half.result() for half in on_half)))
-        settle = partial(settled_bits, traits, within=everything, n_min=n_min)
-        settled = list(pool.map(lambda seed: list(settle(seed)), whole.result()))
+        public: dict[bytes, Ints] = {}
+        growth, *growths = (Growth(traits, hubs, public) for hubs in (everything, *parts))
+        seeds = (half.result() for half in on_half)
+        halves = list(pool.map(partial(_settled, n_min=n_min), growths, seeds))
+        settled = list(pool.map(lambda seed: list(growth.settled(seed, n_min=n_min)), whole.result()))
     candidates = []
-    for bits in chain.from_iterable(settled):
+    for found in chain.from_iterable(settled):
+        bits = found.of_everybody()
         membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
         members = np.flatnonzero(membership >= 0.5)
         if len(members) >= n_min:
@@ -115,10 +119,10 @@ def form_groups(
     return sorted(groups, key=lambda group: (-len(group), int(group[0])))
 
 
-def _settled(traits: Traits, n_min: int, within: Mask, seeds: list[Ints]) -> list[Ints]:
+def _settled(growth: Growth, seeds: list[Ints], n_min: int) -> list[Ints]:
     """The groups that seeds on some of the hubs hold."""
-    found = (bits for seed in seeds for bits in settled_bits(traits, seed, within=within, n_min=n_min))
-    return [group for bits in found if len(group := np.flatnonzero(bits >= 0)) >= n_min]
+    found = (one.reaching(0.0) for seed in seeds for one in growth.settled(seed, n_min=n_min))
+    return [group for group in found if len(group) >= n_min]
 
 
 def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
@@ -135,9 +139,8 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
     joined = csr_matrix((np.tile(cells.bits, 2), (np.r_[a, b], np.r_[b, a])), shape=(n_hubs, n_hubs))
     community = Louvain(shuffle_nodes=False, sort_clusters=False).fit_predict(joined)
     inner = np.flatnonzero(community[a] == community[b])
-    carried = traits.by_hub[:, hubs]
-    carried.data[:] = 1.0
-    sits = carried[:, a[inner]].multiply(carried[:, b[inner]])
+    starts, seats = meeting(traits.edges, hubs[a[inner]], hubs[b[inner]])
+    sits = csc_matrix((np.ones(len(seats)), seats, starts), shape=(traits.share.shape[0], len(inner)))
     belongs = csr_matrix((cells.bits[inner], (np.arange(len(inner)), community[a[inner]])), dtype=np.float64)
     weight = (sits.tocsr() @ belongs).tocsr()
     seated = np.flatnonzero(np.diff(weight.indptr) > 0)

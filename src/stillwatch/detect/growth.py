@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.detect.membership import (
-    SMALLEST_MEETING,
-    explained_away,
-    membership_bits,
-)
+from stillwatch.detect.membership import SMALLEST_MEETING, Belonging, belonging, explained_away
 from stillwatch.detect.traits import Traits
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 JOIN_BITS = 2.5
@@ -40,10 +37,9 @@ STAY_BITS = 1.58
 def propagate(traits: Traits, group: Ints, within: Mask) -> Ints:
     """Grow and peel: account to hub to account; joining takes `JOIN_BITS`, leaving odds below even."""
     for _ in range(MEMBERSHIP_ROUNDS):
-        bits = membership_bits(traits, group, within=within, joint=False)
-        stays = np.zeros(len(bits), bool)
-        stays[group] = bits[group] >= 0
-        grown = np.flatnonzero(stays | (bits >= JOIN_BITS))
+        found = belonging(traits, group, within=within, joint=False)
+        stays = group[found.bits[: len(group)] >= 0]
+        grown = np.union1d(stays, found.reaching(JOIN_BITS))
         if np.array_equal(grown, group):
             break
         group = grown
@@ -52,64 +48,79 @@ def propagate(traits: Traits, group: Ints, within: Mask) -> Ints:
     return group
 
 
-def settled_bits(traits: Traits, seed: Ints, *, within: Mask, n_min: int) -> Iterator[Floats]:
-    """log2 odds that an account belongs to a group, for each group a seed holds.
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How seeds grow into groups over some hubs.
 
-    A seed is whole when its members make it again, and their better half most of them. Another is a part of a group,
-    or a group with others in it, and so may a whole one be: its core is let grow until it stands. What neither reaches
-    is a seed again.
+    Attributes:
+        within: (h,) the hubs that form groups here. public: templates explained away, by group, whatever is `within`.
     """
-    for _ in range(SPLITS_OF_A_SEED):
-        bits = membership_bits(traits, seed, within=_telling(traits, seed, within))
-        group = np.flatnonzero(bits >= 0)
-        core = seed[bits[seed] >= np.median(bits[seed])]
-        again = _moved(traits, core, within, False, 0.0)
-        if jaccard(seed, group) >= MADE_AGAIN and jaccard(group, again) >= MADE_BY_HALF:
-            yield bits
-            seed = np.setdiff1d(seed, group, assume_unique=True)
-        bits = _grown(traits, core, within)
-        yield bits
-        seed = np.setdiff1d(seed, np.flatnonzero(bits >= 0), assume_unique=True)
-        if len(seed) < n_min:
-            return
+
+    traits: Traits
+    within: Mask
+    public: dict[bytes, Ints] = field(default_factory=dict)
+    _steps: dict[tuple[bytes, bool, float], Ints] = field(default_factory=dict, init=False)
+
+    def settled(self, seed: Ints, *, n_min: int) -> Iterator[Belonging]:
+        """The groups a seed holds.
+
+        A seed is whole when its members make it again, and their better half most of them. Another is a part of a
+        group, or a group with others in it, and so may a whole one be: its core is let grow until it stands. What
+        neither reaches is a seed again.
+        """
+        for _ in range(SPLITS_OF_A_SEED):
+            found = belonging(self.traits, seed, within=self._telling(seed))
+            group, own = found.reaching(0.0), found.bits[: len(seed)]
+            core = seed[own >= np.median(own)]
+            again = self._moved(core, False, 0.0)
+            if jaccard(seed, group) >= MADE_AGAIN and jaccard(group, again) >= MADE_BY_HALF:
+                yield found
+                seed = np.setdiff1d(seed, group, assume_unique=True)
+            grown = self._grown(core)
+            if grown is not None:
+                yield grown
+                seed = np.setdiff1d(seed, grown.reaching(0.0), assume_unique=True)
+            if len(seed) < n_min:
+                return
+
+    def _grown(self, group: Ints) -> Belonging | None:
+        """The group that a core grows into, if any.
+
+        It grows over every hub that leans to it until it stands, and is peeled by content it made its own alone:
+        among hundreds of phrases some lean to anybody.
+        """
+        for own_content, least in ((False, 0.0), (True, STAY_BITS)):
+            for _ in range(SETTLING_ROUNDS):
+                if len(group) < SMALLEST_MEETING:
+                    return None
+                before, group = group, self._moved(group, own_content, least)
+                if np.array_equal(before, group):
+                    break
+        if len(group) < SMALLEST_MEETING:
+            return None
+        templates = ~self.traits.of_family("content") | self.traits.template
+        return belonging(self.traits, group, within=self._telling(group) & templates)
+
+    def _moved(self, group: Ints, own_content: bool, least: float) -> Ints:
+        """Who has `least` bits for a group, as it stands; worked out once, since many seeds grow into one group."""
+        step = _digest(group), own_content, least
+        if step not in self._steps:
+            found = belonging(self.traits, group, within=self._telling(group), own_content=own_content)
+            self._steps[step] = found.reaching(least)
+        return self._steps[step]
+
+    def _telling(self, group: Ints) -> Mask:
+        """The hubs that tell who belongs to a group."""
+        key = _digest(group)
+        if key not in self.public:
+            self.public[key] = explained_away(self.traits, group)
+        telling = self.within.copy()
+        telling[self.public[key]] = False
+        return telling
 
 
-def _grown(traits: Traits, group: Ints, within: Mask) -> Floats:
-    """Bits of the group that a core grows into.
-
-    It grows over every hub that leans to it until it stands, and is peeled by content it made its own alone: among
-    hundreds of phrases some lean to anybody.
-    """
-    nothing = np.full(traits.share.shape[0], -np.inf)
-    for own_content, least in ((False, 0.0), (True, STAY_BITS)):
-        for _ in range(SETTLING_ROUNDS):
-            if len(group) < SMALLEST_MEETING:
-                return nothing
-            before, group = group, _moved(traits, group, within, own_content, least)
-            if np.array_equal(before, group):
-                break
-    if len(group) < SMALLEST_MEETING:
-        return nothing
-    templates = ~traits.of_family("content") | traits.template
-    return membership_bits(traits, group, within=_telling(traits, group, within) & templates)
-
-
-def _moved(traits: Traits, group: Ints, within: Mask, own_content: bool, least: float) -> Ints:
-    """Who has `least` bits for a group, as it stands."""
-
-    def belonging() -> Ints:
-        bits = membership_bits(traits, group, within=_telling(traits, group, within), own_content=own_content)
-        return np.flatnonzero(bits >= least)
-
-    return traits.once(f"moved, {own_content}, {least}", belonging, group, within)
-
-
-def _telling(traits: Traits, group: Ints, within: Mask) -> Mask:
-    """The hubs that tell who belongs to a group."""
-    public = traits.once("public", lambda: np.flatnonzero(explained_away(traits, group)), group)
-    telling = within.copy()
-    telling[public] = False
-    return telling
+def _digest(group: Ints) -> bytes:
+    return blake2b(group.data, digest_size=16).digest()
 
 
 def overlap(a: Ints, b: Ints) -> float:

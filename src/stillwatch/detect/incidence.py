@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from stillwatch.kernels.columns import frozen
+from stillwatch.kernels.tallies import Counted, meet, predict, tally
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -56,8 +59,7 @@ class Incidence:
         Args:
             members: account positions; those that take no part are passed over.
         """
-        counts = np.bincount(self.carried[self._units(members)].indices, minlength=self.carried.shape[1])
-        return counts.astype(np.int64)
+        return tally(self._counted, members)
 
     def expected(self, members: Ints, hubs: Ints) -> Floats:
         """(hubs,) how many carriers of some hubs the null puts into a group.
@@ -65,17 +67,17 @@ class Incidence:
         The null: which carriers lie in the group does not depend on the hub, given cohort and activity. A group's
         share of a cohort is its share of the edges of the hub's kind, so that heavy users are expected to meet more.
         """
-        units = self._units(members)
-        inside = _sums(self.activity[units], self.cohort[units], len(self.totals))
-        share = inside / np.maximum(self.totals, 1)
-        expected = np.zeros(len(hubs))
-        for cohort in np.unique(self.cohort[units]):
-            expected += self.carriers[hubs, cohort] * share[cohort, self.kind[hubs]]
-        return expected
+        return predict(self._counted, members, hubs)
 
-    def _units(self, members: Ints) -> Ints:
-        units = np.unique(self.unit[members])
-        return units[units >= 0]
+    def met(self, members: Ints, within: Mask, *, first: int, least: int) -> tuple[Ints, Ints, Floats]:
+        """Of the hubs from `first` on that are `within`, those `least` units carry, how many do, how many should."""
+        return meet(self._counted, members, first=first, within=within, least=least)
+
+    @property
+    def _counted(self) -> Counted:
+        carried = self.carried
+        arrays = (self.unit, carried.indptr, carried.indices, self.kind, self.cohort, self.activity, self.totals)
+        return Counted(*(frozen(array.view()) for array in (*arrays, self.carriers)))
 
 
 def build_incidence(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_matrix
 
 from stillwatch.detect.cells import FORMING_FAMILIES, stands_out, surplus_bits
 from stillwatch.detect.traits import Traits
-from stillwatch.kernels.carriers import likelihoods
+from stillwatch.kernels.carriers import Edges, gather, levels, weigh
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -25,10 +25,10 @@ LEANING = 2.0
 HALF = 0.5
 """Pseudo-count of the rates of hubs (Krichevsky & Trofimov 1981)."""
 
-DOSES = (0.1, 0.25, 0.5, 0.75, 1.0)
+DOSES = np.array([0.1, 0.25, 0.5, 0.75, 1.0])
 """Where doses are told apart: the share of an account's exchanges that show what its group shares."""
 
-COUNTS = (2, 3, 5, 9, 17)
+COUNTS = np.array([2.0, 3.0, 5.0, 9.0, 17.0])
 """Where the number of hubs that an account shares with its group is told apart."""
 
 TINY = 2.0**-20
@@ -45,58 +45,79 @@ def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
     a surplus that stands out among all the hubs looked at.
     """
     result = np.zeros(len(traits), bool)
-    for n_hubs, met, observed, expected in _met(traits, group, within, SMALLEST_MEETING):
-        result[met[stands_out(surplus_bits(observed, expected), n_hubs)]] = True
+    for family in FORMING_FAMILIES:
+        result[_enriched(traits, group, within, family)] = True
     return result
 
 
-def leaning_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
-    """The hubs that lean towards a group: `LEANING` times as many of its units carry them as its share predicts.
+def _enriched(traits: Traits, group: Ints, within: Mask, family: str) -> Ints:
+    """`enriched_hubs` of one family, ascending."""
+    n_hubs, met, observed, expected = _met(traits, group, within, family, SMALLEST_MEETING)
+    return met[stands_out(surplus_bits(observed, expected), n_hubs)]
+
+
+def _leaning(traits: Traits, group: Ints, within: Mask, family: str) -> Ints:
+    """The hubs of a family that lean towards a group: `LEANING` times the units it should have carry them; ascending.
 
     One such hub says nothing; an account that carries a dozen, as all who come through one pool of exits do, does.
     """
-    result = np.zeros(len(traits), bool)
-    for _, met, observed, expected in _met(traits, group, within, 2):
-        result[met[observed >= LEANING * expected]] = True
-    return result
+    _, met, observed, expected = _met(traits, group, within, family, 2)
+    return met[observed >= LEANING * expected]
 
 
-def _met(traits: Traits, group: Ints, within: Mask, least: int) -> Iterator[tuple[int, Ints, Ints, Floats]]:
-    """For each family: its hubs `within`, how many, those that `least` of a group carry, how many do and should."""
-    counts: dict[int, Ints] = {}
-    for family in FORMING_FAMILIES:
-        hubs = within & traits.of_family(family)
-        n_hubs = int(np.count_nonzero(hubs))
-        if n_hubs:
-            who = traits.incidence(family)
-            if id(who.carried) not in counts:
-                counts[id(who.carried)] = who.observed(group)
-            observed = counts[id(who.carried)]
-            met = np.flatnonzero(hubs & (observed >= least))
-            yield n_hubs, met, observed[met], who.expected(group, met)
+def _met(traits: Traits, group: Ints, within: Mask, family: str, least: int) -> tuple[int, Ints, Ints, Floats]:
+    """Of a family's hubs `within`: how many, those that `least` of a group carry, how many do and should."""
+    hubs = traits.span(family)
+    n_hubs = int(np.count_nonzero(within[hubs]))
+    return n_hubs, *traits.incidence(family).met(group, within[hubs], first=hubs.start, least=least)
 
 
-def explained_away(traits: Traits, group: Ints) -> Mask:
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """log2 odds that each account belongs to a group.
+
+    Attributes:
+        accounts: positions of the group, as it was given, and then of everybody who carries a hub that leans to it.
+        bits: of each of these. elsewhere: of anybody else. n: accounts of the population.
+    """
+
+    accounts: Ints
+    bits: Floats
+    elsewhere: float
+    n: int
+
+    def of_everybody(self) -> Floats:
+        """(accounts,) bits."""
+        bits = np.full(self.n, self.elsewhere)
+        bits[self.accounts] = self.bits
+        return bits
+
+    def reaching(self, least: float) -> Ints:
+        """Who has `least` bits, ascending."""
+        if self.elsewhere >= least:
+            return np.flatnonzero(self.of_everybody() >= least)
+        return np.sort(self.accounts[self.bits >= least])
+
+
+def explained_away(traits: Traits, group: Ints) -> Ints:
     """Templates of the group that a third or more of their users outside it use too, if it has others.
 
     A public judge prompt that a campaign also sends says nothing about those who send it; where a group has no
     template of its own, nothing is explained away. How many of the group use one is told by its core, the half of it
     that fits best: users of a public template who got in for that alone must not vouch for it.
     """
-    content = enriched_hubs(traits, group, within=traits.of_family("content") & traits.forming)
-    if not content.any():
-        return content
-    bits = membership_bits(traits, group, within=traits.forming)[group]
+    own = _enriched(traits, group, traits.forming, "content")
+    if not len(own):
+        return own
+    bits = belonging(traits, group, within=traits.forming).bits[: len(group)]
     core = group[bits >= np.median(bits)]
-    carriers = np.diff(traits.by_hub.indptr)
-    ours = traits.by_account.observed(core) * (len(group) / len(core))
-    public = content & (3 * np.minimum(ours, traits.by_account.observed(group)) < 2 * carriers)
-    return public if (content & ~public).any() else np.zeros(len(traits), bool)
+    users, users_in_core = (traits.by_account.observed(some)[own] for some in (group, core))
+    carriers = traits.edges.starts[own + 1] - traits.edges.starts[own]
+    public = 3 * np.minimum(users_in_core * (len(group) / len(core)), users) < 2 * carriers
+    return own[public] if not public.all() else own[:0]
 
 
-def membership_bits(
-    traits: Traits, group: Ints, *, within: Mask, joint: bool = True, own_content: bool = False
-) -> Floats:
+def belonging(traits: Traits, group: Ints, *, within: Mask, joint: bool = True, own_content: bool = False) -> Belonging:
     """log2 odds that an account belongs to a group, from the hubs it shares with it.
 
     Per family an e-value with a published alternative: a member carries one of the hubs that lean towards the group,
@@ -111,71 +132,83 @@ def membership_bits(
     issuer; and a card vouches for an account only where others on it belong for what else they show.
 
     Args:
+        group: positions, ascending.
         joint: take each family given the one before and every hub that leans; False while a group grows, when only
             hubs it made its own count, and the members it has not reached yet are no outsiders to learn from.
         own_content: of content, take only what the group made its own.
 
-    Returns:
-        (accounts,) bits; cost linear in edges.
+    Cost: linear in the edges of the group, and of the hubs that lean to it.
     """
     n, size = traits.share.shape[0], len(group)
-    inside = np.zeros(n, bool)
-    inside[group] = True
-    own = (leaning_hubs if joint else enriched_hubs)(traits, group, within=within)
+    own = {family: (_leaning if joint else _enriched)(traits, group, within, family) for family in FORMING_FAMILIES}
     if own_content:
-        own &= ~traits.of_family("content") | enriched_hubs(traits, group, within=within)
-    total = np.full(n, np.log2((size + 0.5) / (n - size + 0.5)))
-    met = np.zeros(n, bool)
-    cards = np.flatnonzero(own & traits.of_family("identity"))
-    carded = np.zeros(n, bool)
-    carded[traits.by_hub[:, cards].indices] = True
-    for family in FORMING_FAMILIES[1:]:
-        hubs = np.flatnonzero(own & traits.of_family(family))
-        if len(hubs):
-            carried = traits.by_hub[:, hubs]
-            dose = np.asarray(carried.tocsr().sum(axis=1)).ravel() if family != "funding" else None
-            bits = _carrier_bits(carried, inside, met, unit=traits.by_unit.unit, dose=dose)
-            total += np.where(carded, 0.0, bits) if family == "funding" else bits
+        own["content"] = np.intersect1d(own["content"], _enriched(traits, group, within, "content"), assume_unique=True)
+    carriers = gather(traits.edges, np.concatenate(list(own.values())), group, traits.by_unit.unit)
+    inside = np.arange(len(carriers.account)) < size
+    met, carded = np.zeros(len(inside), bool), np.zeros(len(inside), bool)
+    ends = np.cumsum([0, *(len(hubs) for hubs in own.values())])
+    cards, *others = (_between(carriers.edges, first, last) for first, last in pairwise(ends))
+    carded[cards.accounts] = True
+    elsewhere = float(np.log2((size + 0.5) / (n - size + 0.5)))
+    bits = np.full(len(inside), elsewhere)
+    for family, edges in zip(FORMING_FAMILIES[1:], others, strict=True):
+        if len(edges.accounts):
+            more, lacking = _carrier_bits(edges, inside, met, carriers.unit, n, graded=family != "funding")
+            bits += np.where(carded, 0.0, more) if family == "funding" else more
+            elsewhere += lacking
             if joint:
-                met[carried.indices] = True
-    if len(cards):
-        vouching = inside & (total > 0) if joint else inside
-        total += _carrier_bits(traits.by_hub[:, cards], vouching, np.zeros(n, bool), unit=np.arange(n))
-    return total
+                met[edges.accounts] = True
+    if len(cards.accounts):
+        vouching = inside & (bits > 0) if joint else inside
+        nobody, alone = np.zeros(len(inside), bool), np.arange(len(inside), dtype=np.int32)
+        more, lacking = _carrier_bits(cards, vouching, nobody, alone, n, graded=False)
+        bits += more
+        elsewhere += lacking
+    return Belonging(carriers.account, bits, elsewhere, n)
 
 
-def _carrier_bits(carried: csc_matrix, inside: Mask, met: Mask, *, unit: Ints, dose: Floats | None = None) -> Floats:
-    """One family's e-value of every account in bits, from who carries the hubs that lean to a group, (accounts, hubs).
+def _between(edges: Edges, first: int, last: int) -> Edges:
+    """The edges of some of the hubs."""
+    start, stop = edges.starts[first], edges.starts[last]
+    return Edges.of(edges.starts[first : last + 1] - start, edges.accounts[start:stop], edges.share[start:stop])
+
+
+def _carrier_bits(
+    edges: Edges, inside: Mask, met: Mask, unit: npt.NDArray[np.int32], n: int, *, graded: bool
+) -> tuple[Floats, float]:
+    """One family's e-value in bits of each carrier of any family, and that of those who carry none.
 
     Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
-    accounts of one payer would vouch for one another.
+    accounts of one payer would vouch for one another. `graded`: weigh how many hubs a carrier shares, and how much.
     """
-    ratios, n_carried = likelihoods(
-        (carried.indptr, carried.indices), inside=inside, met=met, unit=unit, pseudo_count=HALF, shrink=SHRINK
-    )
-    at = np.flatnonzero(n_carried)
-    own = inside[at]
-    n_in, some_in = int(np.count_nonzero(inside)), int(np.count_nonzero(own))
-    n_out, some_out = len(inside) - n_in, len(at) - some_in
-    cover = (some_in - own + HALF) / (n_in - own + 1)
+    n_in = int(np.count_nonzero(inside))
+    n_out = n - n_in
+    weights = weigh(edges, inside=inside, met=met, unit=unit, n_outside=n_out, pseudo=HALF, shrink=SHRINK)
+    at = np.flatnonzero(weights.n_hubs)
+    own, n_hubs = inside[at], weights.n_hubs[at]
+    some_in = int(np.count_nonzero(own))
+    some_out = len(at) - some_in
+    cover = np.where(own, (some_in - 1 + HALF) / max(n_in, 1), (some_in + HALF) / (n_in + 1))
     none_in = _lacking(some_in, n_in) / _lacking(some_out, n_out + 1)
     none_out = _lacking(some_in, n_in + 1) / _lacking(some_out, n_out)
-    bits: Floats = np.full(len(inside), np.log2(none_out + TINY))
-    bits[inside] = np.log2(none_in + TINY)
-    bits[at] = np.log2(cover * ratios[at] + TINY)
-    if dose is not None:
-        bits[at] += _level_bits(np.searchsorted(DOSES, dose[at], side="right"), len(DOSES) + 1, own)
-        bits[at] += _level_bits(np.searchsorted(COUNTS, n_carried[at], side="right"), len(COUNTS) + 1, own)
-    return bits
+    lacking = float(np.log2(none_out + TINY))
+    bits = np.where(inside, np.log2(none_in + TINY), lacking)
+    carried = np.log2(cover * weights.ratio[at] + TINY)
+    if graded:
+        dose = np.add.reduceat(weights.shares, np.cumsum(n_hubs) - n_hubs)
+        carried += _level_bits(dose, DOSES, own)
+        carried += _level_bits(n_hubs, COUNTS, own)
+    bits[at] = carried
+    return bits, lacking
 
 
-def _level_bits(level: Ints, n_levels: int, member: Mask) -> Floats:
+def _level_bits(values: npt.NDArray[np.generic], bounds: Floats, member: Mask) -> Floats:
     """log2 of how much likelier a level is in members than in others, each account left out of its own rate."""
-    outside, inside = np.bincount(level + n_levels * member, minlength=2 * n_levels).reshape(2, n_levels)
-    own = np.array([[0], [1]])
+    (outside, inside), place = levels(values, bounds, member)
+    n_levels, own = len(outside), np.array([[0], [1]])
     rate_in = (np.maximum(inside - own, 0) + 1.0) / (inside.sum() - own + n_levels)
     rate_out = (np.maximum(outside - (1 - own), 0) + 1.0) / (outside.sum() - (1 - own) + n_levels)
-    return np.asarray(np.log2(rate_in / rate_out)[member.astype(np.int64), level])
+    return np.asarray(np.log2(rate_in / rate_out).ravel()[place])
 
 
 def _lacking(some: int, n: int) -> float:

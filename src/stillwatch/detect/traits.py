@@ -6,10 +6,8 @@ nothing in this package ever builds a pair of accounts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +16,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from stillwatch.detect.incidence import Incidence, build_incidence
 from stillwatch.detect.population import Population
+from stillwatch.kernels.carriers import Edges
 from stillwatch.kernels.columns import frozen
 from stillwatch.kernels.hashing import HashKey, combine, hash_strings
 from stillwatch.kernels.ordering import distinct_by_run, order_by, places
@@ -96,7 +95,6 @@ class Traits:
     by_unit: Incidence
     by_country: Incidence
     _families: dict[str, Mask] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _found: dict[bytes, Ints] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -107,15 +105,16 @@ class Traits:
             self._families[family] = frozen(np.array([kind.family == family for kind in KINDS])[self.kind])
         return self._families[family]
 
-    def once(self, what: str, find: Callable[[], Ints], *given: npt.NDArray[np.generic]) -> Ints:
-        """`find()`, worked out once for the same `what` and arrays: many seeds grow into one group."""
-        digest = blake2b(what.encode(), digest_size=16)
-        for array in given:
-            digest.update(array.data)
-        key = digest.digest()
-        if key not in self._found:
-            self._found[key] = find()
-        return self._found[key]
+    def span(self, family: str) -> slice:
+        """Where the hubs of a family lie: they follow one another, as `KINDS` does."""
+        kinds = [number for number, kind in enumerate(KINDS) if kind.family == family]
+        first, last = np.searchsorted(self.kind, [kinds[0], kinds[-1] + 1])
+        return slice(int(first), int(last))
+
+    @property
+    def edges(self) -> Edges:
+        """`by_hub` as kernels take it."""
+        return Edges.of(self.by_hub.indptr, self.by_hub.indices, self.by_hub.data)
 
     def half(self, number: int) -> Mask:
         """Hubs of one of the `N_HALVES` halves; its neighbour (number ^ 1) holds the others."""

@@ -1,0 +1,109 @@
+"""tallies: how many units of a group carry each hub, and how many its share of all activity predicts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatch.kernels.columns import I64
+from stillwatch.kernels.compile import jit
+
+F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+
+class Counted(NamedTuple):
+    """Units by hubs, and what is known of either; all read-only.
+
+    Attributes:
+        unit: (accounts,) unit of each account, -1 where it takes no part.
+        starts, hubs: the hubs of unit i are `hubs[starts[i]:starts[i + 1]]`. kind: (all hubs,).
+        cohort: (units,). activity: (units, kinds) hubs of each kind a unit carries. totals: (cohorts, kinds) its sums.
+        carriers: (all hubs, cohorts) units that carry each hub.
+    """
+
+    unit: I64
+    starts: I32
+    hubs: I32
+    kind: I64
+    cohort: I64
+    activity: I64
+    totals: I64
+    carriers: I64
+
+
+def tally(counted: Counted, members: I64) -> I64:
+    """How many units of a group carry each hub, shape (hubs,). Cost: about 1 ns an edge of theirs, and a hub."""
+    return _tally(counted, _units(counted.unit, members), 0, counted.kind.size)
+
+
+def predict(counted: Counted, members: I64, hubs: I64) -> F64:
+    """How many carriers of some hubs a group's share of each cohort's activity predicts, shape (some hubs,).
+
+    Cost: a few ns for each hub and cohort of the group.
+    """
+    return _predict(counted, _units(counted.unit, members), hubs)
+
+
+def meet(counted: Counted, members: I64, *, first: int, within: Bools, least: int) -> tuple[I64, I64, F64]:
+    """Of the hubs from `first` on that are `within`, those that `least` units carry, how many do, and how many should.
+
+    Args:
+        members: accounts of a group. within: (hubs looked at,).
+    """
+    return _meet(counted, members, first, within, least)
+
+
+@jit
+def _meet(counted: Counted, members: I64, first: int, within: Bools, least: int) -> tuple[I64, I64, F64]:
+    units = _units(counted.unit, members)
+    observed = _tally(counted, units, first, first + within.size)
+    met, n = np.empty(within.size, np.int64), 0
+    for hub in range(within.size):
+        if within[hub] and observed[hub] >= least:
+            met[n] = hub
+            n += 1
+    met = met[:n].copy()
+    return met + first, observed[met], _predict(counted, units, met + first)
+
+
+@jit
+def _units(unit: I64, members: I64) -> I64:
+    """The units of some accounts, ascending and each once."""
+    units, n = np.sort(unit[members]), 0
+    for one in units:
+        if one >= 0 and (n == 0 or units[n - 1] != one):
+            units[n] = one
+            n += 1
+    return units[:n].copy()
+
+
+@jit
+def _tally(counted: Counted, units: I64, first: int, last: int) -> I64:
+    counts = np.zeros(last - first, np.int64)
+    for unit in units:
+        for hub in counted.hubs[counted.starts[unit] : counted.starts[unit + 1]]:
+            if first <= hub < last:
+                counts[hub - first] += 1
+    return counts
+
+
+@jit
+def _predict(counted: Counted, units: I64, hubs: I64) -> F64:
+    n_cohorts, n_kinds = counted.totals.shape
+    inside = np.zeros((n_cohorts, n_kinds), np.int64)
+    here = np.zeros(n_cohorts, np.bool_)
+    for unit in units:
+        here[counted.cohort[unit]] = True
+        for kind in range(n_kinds):
+            inside[counted.cohort[unit], kind] += counted.activity[unit, kind]
+    share = inside / np.maximum(counted.totals, 1)
+    cohorts = np.flatnonzero(here)
+    expected = np.zeros(hubs.size, np.float64)
+    for i in range(hubs.size):
+        for cohort in cohorts:
+            expected[i] += counted.carriers[hubs[i], cohort] * share[cohort, counted.kind[hubs[i]]]
+    return expected
