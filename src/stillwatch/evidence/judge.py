@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from stillwatch.detect.growth import jaccard, overlap
 from stillwatch.detect.traits import FAMILIES
-from stillwatch.evidence.belonging import told_by_prompts
 from stillwatch.evidence.innocent import SPEAKS, Margin, hedged_bits, weigh_innocent
+from stillwatch.evidence.phrases import told_by_prompts
 from stillwatch.evidence.signal import Finding, Signal, Subject
 from stillwatch.kernels.evalues import e_bh, mean_e_log2
 from stillwatch.settings import Bars

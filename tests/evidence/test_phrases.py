@@ -1,4 +1,4 @@
-"""belonging: prompts tell who belongs where hubs do not, and are asked for nothing else."""
+"""phrases: prompts tell who belongs where hubs do not, and are asked for nothing else."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stillwatch.detect.groups import Candidate
-from stillwatch.evidence.belonging import told_by_prompts
 from stillwatch.evidence.judge import named, weigh
+from stillwatch.evidence.phrases import told_by_prompts
 from tests.evidence.making import CROWD, Habits, Rng, Town, sentence, street
 
 UNSURE, STRANGERS = np.arange(34, 40), np.arange(60, 66)

@@ -1,4 +1,4 @@
-"""belonging: who belongs to a group, told a second time by what its prompts say.
+"""phrases: who belongs to a group, told a second time by what its prompts say.
 
 The hubs of a group are what opens, closes or instructs an exchange. A template in the midst of a prompt, or a relay
 whose accounts send little of their own among what their customers send, shows there hardly or not at all. So the
