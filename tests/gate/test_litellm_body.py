@@ -66,6 +66,39 @@ def test_the_gates_own_mark_travels_in_the_extra_body(tmp_path: Path) -> None:
     assert passed["extra_body"] == {"vllm_xargs": {"stillwatch_mark": TICKET}}
 
 
+@pytest.mark.parametrize(
+    ("call_type", "level", "passes"),
+    [
+        ("agenerate_content", "none", False),
+        ("agenerate_content_stream", "none", False),
+        ("agenerate_content", "email", True),
+        ("pass_through_endpoint", "none", False),
+        ("acreate_interaction", "none", False),
+        ("tomorrows_interface", "none", False),
+        ("acompletion", "none", True),
+        ("anthropic_messages", "none", True),
+        ("arerank", "none", True),
+        ("aimage_generation", "none", True),
+    ],
+)
+def test_an_interface_that_cannot_be_limited_is_for_whom_nothing_is(
+    tmp_path: Path, call_type: str, level: str, passes: bool
+) -> None:
+    """Where the hook does not know how length and features are said, a level that limits them may not call."""
+    who = SimpleNamespace(user_id="ann", team_id=None, org_id=None, api_key=None, metadata={"stillwatch_level": level})
+    with made(tmp_path) as one:
+        calls = Calls(one.gate, one.callers, one.clock, Said)
+        asked = {"model": "m", "contents": [], "generationConfig": {"maxOutputTokens": 9_999}}
+        try:
+            asyncio.run(calls.before(who, asked, call_type))
+            passed = True
+        except Said as error:
+            assert error.args[0] == 403 and error.args[1]["identity_level"] == "email"
+            passed = False
+        (body,) = one.decisions()
+    assert passed == passes == body["passes"] and (body["rule"] == "interface") == (not passes)
+
+
 class TimedOut(Exception):
     """As LiteLLM's own."""
 

@@ -45,6 +45,12 @@ _KNOWN = ("user_id", "team_id", "org_id", "api_key")
 NOBODY = frozenset({"", "default_user_id", "litellm-proxy-budget", "None"})
 """What LiteLLM writes for nobody."""
 
+_WITHOUT_TEXT = frozenset(
+    "moderation amoderation rerank arerank image_generation aimage_generation image_edit aimage_edit image_variation "
+    "aimage_variation transcription atranscription speech aspeech ocr aocr".split()
+)
+"""Interfaces whose answers are no text that a level limits. What is neither here nor above cannot be limited."""
+
 _WAITED_TOO_SHORT = (408, 504)
 
 
@@ -72,6 +78,8 @@ class Calls:
         try:
             only_what_is_judged(data)
             request = self._request(who, data, path)
+            if call_type not in _PATHS and call_type not in _WITHOUT_TEXT:
+                request = replace(request, is_limitable=False)
         except (Refused, TypeError, ValueError, OverflowError, RecursionError):
             # Such as half a character, or lists a thousand deep.
             self._gate.n_unread += 1
