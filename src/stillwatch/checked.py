@@ -115,7 +115,7 @@ class CheckedJournal(Journal):
         """
         self._walk = self._walk or self._remembered()
         for n, _ in enumerate(self._onward(self._walk)):
-            if n % 8 == 0:
+            if n % 4 == 0:
                 turn()
         return self._walk.n
 

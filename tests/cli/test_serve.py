@@ -157,7 +157,7 @@ def checked(address: str, account: str, tokens: int = 1, token: str = "") -> Ans
     return ask(f"{address}/check/v1/chat/completions", None, headers | ({"x-stillwatch-token": token} if token else {}))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, -1)])
 def test_a_clean_end_loses_no_decision(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """Whoever got an answer finds it in the journal after the process was told to end, in a whole chain."""
     with served(tmp_path, "--trusted-proxy", "127.0.0.1/32", "--new-budgets") as (process, address):

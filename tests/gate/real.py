@@ -26,7 +26,7 @@ version = "real"
 mode = "enforce"
 on_failure = "deny"
 [levels.none]
-models = ["orion"]
+models = ["orion*"]
 capabilities = ["*"]
 features = []
 max_output_tokens = 9_000

@@ -148,6 +148,20 @@ def test_every_prompt_of_a_list_is_reserved_for(prompt: Any, n: int) -> None:
     assert asked("/v1/completions", {"prompt": prompt, "max_tokens": 100}, 0).n_tokens == n + 1
 
 
+def test_a_list_of_models_is_every_one_of_them(tmp_path: Path) -> None:
+    """LiteLLM would ask all: each has to be open, and costs as much as one; a name that is too long is none."""
+    one = asked(CHAT, {"model": "m", "max_tokens": 10}, 30).n_tokens
+    assert asked(CHAT, {"model": "m, n,o", "max_tokens": 10}, 30).n_tokens == 3 * one
+    assert asked(CHAT, {"model": "m," * 200 + "closed"}, 30).model is None
+    with made(tmp_path, PLAIN.replace('models = ["*"]', 'models = ["small-*", "m"]')) as gated:
+        for model, passes in {
+            "small-1": True, "small-1,small-2": True, "m, small-2": True, "small-1,closed": False, "small-,": False,
+            ",": False, "small-1," + "closed" * 50: False, "": False,
+        }.items():  # fmt: skip
+            model_asked = asked(CHAT, {"model": model, "max_tokens": 1}, 3).model
+            assert gated.gate.admit(gated.ask(model=model_asked, n_tokens=1)).passes == passes, model
+
+
 def test_no_logprobs_but_that_of_the_chosen_token_are_logprobs() -> None:
     """`logprobs: 0` asks for one of each token."""
     assert asked("/v1/completions", {"logprobs": 0}, 0).features == {"logprobs"}
@@ -433,7 +447,7 @@ def test_the_hook_settles_each_call(tmp_path: Path, more: Any, how: Any, n: int)
                 continue
             passed += 1
             if how == "failed":
-                await calls.failed(asked)
+                await calls.failed(asked, ValueError())
             elif how != "lost":
                 await ended(calls, asked, how)
         return passed
@@ -456,7 +470,7 @@ def test_a_client_that_gives_two_calls_one_id_gains_nothing(tmp_path: Path) -> N
         # Another's decision, named by a client that is then refused, is not given back.
         forged = data(max_tokens=9_000, metadata=dict(small["metadata"]), litellm_metadata=dict(large["metadata"]))
         assert await refused(calls, forged)
-        await calls.failed(forged)
+        await calls.failed(forged, ValueError())
         assert await refused(calls, data(max_tokens=4_500))
 
     with made(tmp_path) as one:

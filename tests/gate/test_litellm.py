@@ -92,6 +92,40 @@ def test_the_hook_denies(hooked: Proxy) -> None:
     assert body["appeal_id"] in answer.text and "not_available" in answer.text and "no level" not in answer.text
 
 
+@pytest.mark.parametrize("models", ["orion,closed", "orion,orion,orion"])
+def test_one_call_asks_for_one_model(hooked: Proxy, models: str) -> None:
+    """LiteLLM asks every model of a list: what names several is refused, since it is judged and settled as one."""
+    n_asked = len(hooked.behind.asked)
+    answer = hooked.chat(account(), "used=5", model=models)
+    assert answer.status in (400, 403) and len(hooked.behind.asked) == n_asked, answer.text
+
+
+@pytest.mark.parametrize("name", ["fallbacks", "context_window_fallbacks", "content_policy_fallbacks"])
+def test_a_client_names_no_second_model(hooked: Proxy, name: str) -> None:
+    """Where the model that was judged fails, LiteLLM does not go on to one of the client's choice."""
+    n_asked = len(hooked.behind.asked)
+    known: Any = ["closed"] if name == "fallbacks" else [{"orion": ["closed"]}]
+    answer = hooked.chat(account(), f"fail=3 used=5 n={n_asked}", **{name: known})
+    assert answer.status == 500 and len(hooked.behind.asked) - n_asked <= 3, answer.text
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"extra_body": {"max_tokens": 99_999, "n": 50, "logprobs": True, "model": "gpt-9", "include_reasoning": True}},
+        {"additional_drop_params": ["max_tokens"]}, {"extra_body": {"extra_body": {"max_tokens": 99_999}}},
+        {"drop_params": True, "additional_drop_params": ["max_tokens", "max_completion_tokens"]},
+    ],
+)  # fmt: skip
+def test_no_back_door_of_litellm_lifts_a_limit(hooked: Proxy, more: dict[str, Any]) -> None:
+    """What reaches the model server is what was judged, whatever LiteLLM would add or leave out for a client."""
+    name = account()
+    assert hooked.chat(name, "used=5", **more).status == 200
+    asked = hooked.behind.asked[-1]
+    assert (asked["max_tokens"], asked["model"], asked.get("n", 1)) == (9_000, "gpt-4o", 1), asked
+    assert not asked.get("logprobs") and "99999" not in json.dumps(asked)
+
+
 @pytest.mark.parametrize("more", [{}, {"stream": True}, {"path": "/v1/responses"}])
 def test_the_hook_limits_and_settles(hooked: Proxy, more: dict[str, Any]) -> None:
     """What a call used stays spent, what it reserved beyond comes back, however it is answered."""

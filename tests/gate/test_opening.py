@@ -29,6 +29,17 @@ from tests.policy.mmdb import write_mmdb
 from tests.receive.programs import free_port, wait_for
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start waits for the journal's check as long as it takes, however busy the machine is."""
+    checks(monkeypatch, start_s=60.0)
+
+
+def checks(patch: pytest.MonkeyPatch, *, start_s: float, every_s: float = 60.0) -> None:
+    defaults = {"every_s": every_s, "start_s": start_s}
+    patch.setattr("stillwatch.gate.guarding.Guard.__init__.__kwdefaults__", defaults)
+
+
 def environ(folder: Path) -> dict[str, str]:
     return {"STILLWATCH_HOME": str(folder / "home")}
 
@@ -173,7 +184,7 @@ def test_a_journal_found_tampered_with_later_makes_the_gate_fail(
     changed(path, 4_990)
     before, asked = path.read_bytes(), request(n_tokens=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stillwatch.gate.guarding.Guard.__init__.__kwdefaults__", {"every_s": 60.0, "start_s": 0.0})
+        checks(patch, start_s=0.0)
         with opened(tmp_path, PLAIN.replace('on_failure = "deny"', f'on_failure = "{mode}"')) as one:
             ledger = one.gate.ledger
             wait_for(lambda: ledger.journal == "broken", what="the end of the check")
@@ -188,7 +199,7 @@ def test_what_is_added_is_checked_while_the_gate_runs(tmp_path: Path) -> None:
     """Once a minute; here at once. A line that somebody else changes is noticed, and the gate fails from then on."""
     path = lines(tmp_path, 10)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stillwatch.gate.guarding.Guard.__init__.__kwdefaults__", {"every_s": 0.05, "start_s": 2.0})
+        checks(patch, start_s=60.0, every_s=0.05)
         with opened(tmp_path) as one:
             assert one.gate.admit(request(n_tokens=1)).passes and one.gate.ledger.journal == "whole"
             assert one.gate.ledger.flush()

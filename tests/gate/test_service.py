@@ -88,6 +88,12 @@ def test_a_check_is_answered_for_every_method(tmp_path: Path, method: str) -> No
         assert call(service(one), CHECK, b"", {"x-stillwatch-account": "a"}, method=method).status == 200
 
 
+def test_a_tunnel_is_refused(tmp_path: Path) -> None:
+    """A gateway that passes CONNECT on gets no 200, which would mean something else."""
+    with made(tmp_path) as one:
+        assert call(service(one), CHECK, b"", {"x-stillwatch-account": "a"}, method="CONNECT").status == 400
+
+
 def test_a_failing_gate_is_503(tmp_path: Path) -> None:
     """Without budgets, the mode that refuses is a 503 for gateways."""
     with made(tmp_path, budgets=Gone()) as one:

@@ -13,7 +13,7 @@ from stillwatch.policy.model import FEATURES, LEVELS, SWITCHABLE
 from stillwatch.policy.ruling import COARSE, SEVERITY, Request, Ruling
 from stillwatch.policy.snapshot import Snapshot, empty_snapshot
 from stillwatch.records import ACTIONS
-from tests.policy.making import NOW, policy, request, snapshot
+from tests.policy.making import EXAMPLE, NOW, policy, request, snapshot
 
 MEMBERS = (("bob", 0, 0.99), ("low", 0, 0.5), ("eve", 1, 0.7))
 
@@ -162,6 +162,17 @@ def test_an_old_snapshot_accuses_nobody() -> None:
     """After its expiry a snapshot says nothing."""
     assert ruled(account="bob", now=NOW + timedelta(days=30)).action == "allow"
     assert ruled(account="bob", now=NOW + timedelta(days=30, microseconds=-1)).action == "step_up"
+
+
+def test_what_cannot_be_limited_is_for_whom_nothing_is() -> None:
+    """Who has a cap, lacks a feature or is not shown all reasoning is told to step up; where that helps nobody, no."""
+    assert ruled(identity_level="none", is_limitable=False).rule == "interface"
+    assert ruled(identity_level="none", is_limitable=False).step_up == "organisation"
+    assert ruled(identity_level="organisation", model="giant", is_limitable=False).action == "allow"
+    held = policy(EXAMPLE + '[reasoning]\nlevels = { none = "merge" }\n')
+    asked = request(identity_level="organisation", is_limitable=False)
+    assert decide(asked, held, snapshot()).action == "deny"
+    assert decide(request(identity_level="organisation"), held, snapshot()).action == "allow"
 
 
 def test_an_unknown_identity_level_opens_nothing() -> None:

@@ -119,10 +119,7 @@ def compile_(
       stillwatch policy compile findings --policy gate.toml
       stillwatch policy compile findings --out gate.snapshot --days 7
     """
-    from stillwatch.dossier.lineage import is_dismissed, of_folder
     from stillwatch.dossier.words import counted
-    from stillwatch.keys import state_home
-    from stillwatch.lineages import REGISTRY, Lineages
     from stillwatch.policy.appeals import overturned_accounts
     from stillwatch.policy.compiling import compile_snapshot
     from stillwatch.policy.reading import load_policy
@@ -133,19 +130,12 @@ def compile_(
     ends = now + timedelta(days=days)
     journal = _journal(root)
     overturned = overturned_accounts(journal)
-    known = of_folder(findings, Lineages(state_home(os.environ) / REGISTRY, key=root))
-    dismissed = {campaign for campaign, one in known.items() if is_dismissed(one)}
+    recorded, dismissed = _remembered(findings, root)
     snapshot = compile_snapshot(
-        findings,
-        policy=load_policy(policy) if policy else None,
-        root=root,
-        ring=KeyRing(root, journal=journal),
-        now=now,
-        kept_for=timedelta(days=days),
-        lineages=_lineages(lineages) or {campaign: one.lineage_id for campaign, one in known.items()},
-        overturned=overturned,
+        findings, policy=load_policy(policy) if policy else None, root=root, ring=KeyRing(root, journal=journal),
+        now=now, kept_for=timedelta(days=days), lineages=_lineages(lineages) or recorded, overturned=overturned,
         dismissed=dismissed,
-    )
+    )  # fmt: skip
     write_snapshot(snapshot, out, root)
     said = {
         "out": str(out),
@@ -332,6 +322,17 @@ def _described(policy: Policy) -> dict[str, Any]:
         ],
         "reasoning": policy.reasoning.lines(),
     }
+
+
+def _remembered(findings: Path, root: RootKey) -> tuple[dict[str, str], set[str]]:
+    """The lineages of a folder's campaigns, and those that an analyst dismissed."""
+    from stillwatch.dossier.lineage import is_dismissed, of_folder
+    from stillwatch.keys import state_home
+    from stillwatch.lineages import REGISTRY, Lineages
+
+    known = of_folder(findings, Lineages(state_home(os.environ) / REGISTRY, key=root))
+    recorded = {campaign: one.lineage_id for campaign, one in known.items()}
+    return recorded, {campaign for campaign, one in known.items() if is_dismissed(one)}
 
 
 def _lineages(path: Path | None) -> dict[str, str] | None:

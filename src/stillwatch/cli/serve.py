@@ -54,6 +54,7 @@ def serve(
       stillwatch serve policy.toml --snapshot gate.snapshot --redis redis://127.0.0.1:6379/0
     """
     from stillwatch.extras import require
+    from stillwatch.gate.leaving import before_signals
     from stillwatch.gate.opening import NOW, Opened, Places
     from stillwatch.gate.service import Service
     from stillwatch.keys import Secret
@@ -68,6 +69,8 @@ def serve(
     places = Places(policy, snapshot, redis, tuple(trusted_proxy or ()), tickets, new_budgets)
     with _listening(host, port) as listening:
         opened = Opened.open(places, os.environ, clock=NOW, key_file=key_file)
+        # A terminal that is closed ends the process without a word.
+        before_signals(opened.gate.ledger.flush)
         try:
             secret = None if token is None else Secret(token.encode())
             app = Service(opened.gate, opened.callers, clock=opened.clock, token=secret, at_end=opened.close_soon)

@@ -24,6 +24,7 @@ RESERVED_OUTPUT = 4096
 
 MOST_TOKENS = 100_000_000
 LONGEST_MODEL = 256
+"""A longer name is no model's, and is judged as an unknown one."""
 
 _CAPABILITIES = (
     ("/chat/completions", "chat"), ("/messages", "chat"), ("/responses", "chat"), ("/completions", "completions"),
@@ -69,11 +70,14 @@ def asked(path: str, body: Mapping[str, Any], n_bytes: int) -> Asked:
     n_prompts, n_ids = _listed(body.get("input" if capability == "embeddings" else "prompt"))
     output = 0 if capability == "embeddings" else longest * answers * n_prompts
     model = body.get("model")
+    model = model if isinstance(model, str) else ""
+    # Some servers ask every model of a list with commas.
+    n_models = 1 + model.count(",")
     return Asked(
-        model=model[:LONGEST_MODEL] if isinstance(model, str) else None,
+        model=model if 0 < len(model) <= LONGEST_MODEL else None,
         capability=capability,
         features=_features(path, body),
-        n_tokens=min(MOST_TOKENS, max(n_bytes // CHARACTERS_PER_TOKEN + 1, n_ids) + output),
+        n_tokens=min(MOST_TOKENS, n_models * (max(n_bytes // CHARACTERS_PER_TOKEN + 1, n_ids) + output)),
         max_output_tokens=most or None,
     )
 

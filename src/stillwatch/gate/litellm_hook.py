@@ -22,6 +22,7 @@ from stillwatch.gate.admission import Admission, Gate
 from stillwatch.gate.answers import UNREAD, error_of, headers_of, status_of
 from stillwatch.gate.asked import allowed_body, asked, used_tokens
 from stillwatch.gate.callers import MOST_CHARACTERS, Callers, Refused
+from stillwatch.gate.litellm_body import only_what_is_judged
 from stillwatch.gate.replies import begins_inside, hide_no_reasoning
 from stillwatch.gate.streaming import Shown, show_stream, show_whole
 from stillwatch.policy.ruling import Request
@@ -43,6 +44,14 @@ _KNOWN = ("user_id", "team_id", "org_id", "api_key")
 
 NOBODY = frozenset({"", "default_user_id", "litellm-proxy-budget", "None"})
 """What LiteLLM writes for nobody."""
+
+_WITHOUT_TEXT = frozenset(
+    "moderation amoderation rerank arerank image_generation aimage_generation image_edit aimage_edit image_variation "
+    "aimage_variation transcription atranscription speech aspeech ocr aocr".split()
+)
+"""Interfaces whose answers are no text that a level limits. What is neither here nor above cannot be limited."""
+
+_WAITED_TOO_SHORT = (408, 504)
 
 
 class Calls:
@@ -67,7 +76,10 @@ class Calls:
             theirs.pop(DECISION, None)
             theirs.pop(SHOWN, None)
         try:
+            only_what_is_judged(data)
             request = self._request(who, data, path)
+            if call_type not in _PATHS and call_type not in _WITHOUT_TEXT:
+                request = replace(request, is_limitable=False)
         except (Refused, TypeError, ValueError, OverflowError, RecursionError):
             # Such as half a character, or lists a thousand deep.
             self._gate.n_unread += 1
@@ -94,10 +106,13 @@ class Calls:
         if decision_id is not None and used is not None:
             await self._gate.settle_soon(decision_id, used)
 
-    async def failed(self, data: Mapping[str, Any]) -> None:
-        """Give back what a call reserved that failed for good, unless its answer may have begun."""
-        decision_id = _decision(data)
-        if decision_id is not None and not data.get("stream"):
+    async def failed(self, data: Mapping[str, Any], error: Exception) -> None:
+        """Give back what a call reserved that failed for good, unless its answer may have begun.
+
+        A client chooses how long LiteLLM waits: where that was too short, the model server worked all the same.
+        """
+        decision_id, status = _decision(data), getattr(error, "status_code", None)
+        if decision_id is not None and not data.get("stream") and status not in _WAITED_TOO_SHORT:
             await self._gate.settle_soon(decision_id, 0)
 
     async def whole(self, data: Mapping[str, Any], answer: Any) -> Any:
@@ -221,7 +236,7 @@ def hook(calls: Callable[[], Calls]) -> Any:
             self, request_data: dict[str, Any], original_exception: Exception, user_api_key_dict: Any, *_more: Any,
             **_also: Any,
         ) -> None:  # fmt: skip
-            await mine().failed(request_data)
+            await mine().failed(request_data, original_exception)
 
     return GateHook()
 

@@ -133,6 +133,9 @@ class Service:
 
     async def _checked_call(self, scope: Any, receive: Any) -> tuple[int, bytes, Pairs]:
         headers = scope["headers"]
+        if scope["method"] == "CONNECT":
+            # A yes to it would open a tunnel to the gate itself.
+            raise Refused(400, "this is no call of a model")
         if self._token is not None:
             shown = [value for name, value in headers if name == TOKEN_HEADER]
             if len(shown) != 1 or not self._shows(shown[0]):

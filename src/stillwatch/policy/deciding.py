@@ -93,6 +93,9 @@ def _level_hits(request: Request, policy: Policy, level: Level) -> list[_Hit]:
     if not level.opens_capability(request.capability):
         asked = request.capability
         hits.append(_closed(policy, level, "capability", asked, lambda one: one.opens_capability(asked)))
+    if not request.is_limitable and not _limits_nothing(request, policy, level):
+        opens = partial(_limits_nothing, request, policy)
+        hits.append(_closed(policy, level, "interface", request.capability, opens))
     missing = request.features - level.features
     if missing:
         off = missing.intersection(SWITCHABLE)
@@ -105,6 +108,14 @@ def _level_hits(request: Request, policy: Policy, level: Level) -> list[_Hit]:
     if cap is not None and request.max_output_tokens is not None and request.max_output_tokens > cap:
         hits.append(_Hit(Step("allow_limited"), "output", f"{level.name} may have {cap} tokens of output"))
     return hits
+
+
+def _limits_nothing(request: Request, policy: Policy, level: Level) -> bool:
+    """Whether answers to a level leave as they come, so that an interface the face cannot limit may be used."""
+    shown, _ = policy.reasoning.show(
+        account_id=request.account_id, org_id=request.org_id, level=level.name, action="allow", verdict=None
+    )
+    return level.max_output_tokens is None and not level.lacks and shown == "keep"
 
 
 def _opens_feature(name: str, level: Level) -> bool:

@@ -74,8 +74,12 @@ class Level:
         object.__setattr__(self, "_capabilities", _any_of(self.capabilities))
 
     def opens_model(self, model: str | None) -> bool:
-        """Whether a model may be used; a call whose model is unknown is taken where every model may be."""
-        return self._models.match(model or "") is not None
+        """Whether a model may be used; a call whose model is unknown is taken where every model may be.
+
+        Some servers ask every model of a list with commas: then each has to be open.
+        """
+        names = (model or "").split(",")
+        return all(self._models.match(name.strip()) is not None for name in names)
 
     def opens_capability(self, capability: str) -> bool:
         """Whether a kind of call may be made."""

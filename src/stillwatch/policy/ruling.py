@@ -47,6 +47,8 @@ class Request:
     n_tokens: int = 0
     """Tokens to reserve: input plus the most that may come out."""
     max_output_tokens: int | None = None
+    is_limitable: bool = True
+    """Whether the face can hold the answer to a length, leave features out of it, and read its reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
