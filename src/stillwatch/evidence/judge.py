@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -131,36 +131,61 @@ def q_values(weighed: Sequence[Weighed]) -> list[float]:
 ALIKE = 0.75
 """Jaccard index from which two groups are one campaign with more or fewer bystanders, and not a part and the whole."""
 
+Judged = tuple[Weighed, float]
+"""A weighed group and its q-value."""
 
-def apart(weighed: Sequence[tuple[Weighed, float]], bars: Bars) -> list[tuple[Weighed, float]]:
-    """Of groups that share more than half of the smaller's members, one.
 
-    Of those that clear the bars it is the one whose members have most bits together, since a part of a campaign lacks
-    some of them; of those alike to that one, it is the one whose members have most bits each, since bystanders have
-    few. Where none clears the bars it is the one that comes nearest: a group that has taken in bystanders says less for
-    both questions, or leaves more to an innocent explanation.
+def apart(weighed: Sequence[Judged], bars: Bars) -> list[Judged]:
+    """Of groups that share more than half of the smaller's members, one, or the parts of one.
+
+    Of groups alike that clear the bars it is the one whose members have most bits each, since bystanders have few.
+    Of a whole and its parts, all of which clear the bars, it is what has more bits together: a part of a campaign lacks
+    the rest of it, and of two campaigns in one group neither belongs to the other. Where none clears the bars it is the
+    one that comes nearest to them.
     """
     clear = [each for each in weighed if not shortfalls(*each, bars)]
     short = [each for each in weighed if shortfalls(*each, bars)]
-    best = [
-        max((other for other in clear if _shared(jaccard, one, other) >= ALIKE), key=lambda each: _bits_of(each).mean())
-        for one in sorted(clear, key=lambda each: -_bits_of(each).sum())
-    ]
+    pure = [each for each in clear if each is max((one for one in clear if _alike(one, each)), key=_mean_bits)]
+    wholes = sorted(pure, key=lambda each: -_sum_bits(each))
+    best = [each for each in wholes if _sum_bits(each) >= sum(map(_sum_bits, _parts_of(each, pure)))]
     nearest = sorted(short, key=lambda each: -min(each[0].e_log2, each[0].best_innocent.bits))
-    kept: list[tuple[Weighed, float]] = []
-    for one in (*best, *nearest):
-        if not any(_shared(overlap, one, other) > 0.5 for other in kept):
+    return _disjoint([*best, *nearest])
+
+
+def _parts_of(whole: Judged, others: Sequence[Judged]) -> list[Judged]:
+    """Smaller groups within a group, apart from one another, those whose members belong most surely first."""
+    n = len(_members(whole))
+    inside = [one for one in others if len(_members(one)) < n and _overlapping(one, whole)]
+    return _disjoint(sorted(inside, key=_mean_bits, reverse=True))
+
+
+def _disjoint(groups: Sequence[Judged]) -> list[Judged]:
+    """Groups in their order, without those that share more than half of the smaller's members with one before."""
+    kept: list[Judged] = []
+    for one in groups:
+        if not any(_overlapping(one, other) for other in kept):
             kept.append(one)
     return kept
 
 
-def _bits_of(one: tuple[Weighed, float]) -> npt.NDArray[np.float64]:
-    candidate = one[0].subject.candidate
-    return candidate.bits[candidate.members]
+def _members(one: Judged) -> Ints:
+    return one[0].subject.candidate.members
 
 
-def _shared(measure: Callable[[Ints, Ints], float], one: tuple[Weighed, float], other: tuple[Weighed, float]) -> float:
-    return measure(one[0].subject.candidate.members, other[0].subject.candidate.members)
+def _overlapping(one: Judged, other: Judged) -> bool:
+    return overlap(_members(one), _members(other)) > 0.5
+
+
+def _alike(one: Judged, other: Judged) -> bool:
+    return jaccard(_members(one), _members(other)) >= ALIKE
+
+
+def _sum_bits(one: Judged) -> float:
+    return float(one[0].subject.candidate.bits[_members(one)].sum())
+
+
+def _mean_bits(one: Judged) -> float:
+    return _sum_bits(one) / max(len(_members(one)), 1)
 
 
 def shortfalls(weighed: Weighed, q_value: float, bars: Bars) -> dict[str, float]:
