@@ -8,7 +8,7 @@ def main() -> None:
     try:
         from stillwatch.cli.main import main as run
     except KeyboardInterrupt:
-        print("\nstillwatch: interrupted; nothing was written.", file=sys.stderr)
+        sys.stderr.write("\nstillwatch: interrupted; nothing was written.\n")
         sys.exit(130)
     run()
 
