@@ -654,13 +654,12 @@ def main() -> None:
 
 
 def put(new: str, *, into: str) -> str:
-    """The sections of a report in the place of those with the same title (up to its colon) in another."""
+    """The sections of a report in the place of those of another with the same title, up to its colon; its head too."""
 
     def sections(text: str) -> dict[str, str]:
         return {part.split("\n")[0].split(":")[0]: part for part in text.split("\n## ")}
 
-    _, *titles = sections(new)
-    return "\n## ".join((sections(into) | {title: sections(new)[title] for title in titles}).values()) if into else new
+    return "\n## ".join((sections(into) | sections(new)).values()) if into else new
 
 
 if __name__ == "__main__":
