@@ -247,8 +247,13 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
     held = {name: registered(models[name]) for name in names}
     bare = {name: prints(models[name], masked=False) for name in {b for _, b in unrelated}}
     framed = {name: prints(in_template(models[name])) for name in bare}
-    same, without, template = (
-        [weigh_match(held[a], match_rows(read[b], held[a])) for a, b in unrelated] for read in (asked, bare, framed)
+    # A registered set is held as it is too, for whoever copies it may leave the prompts out.
+    sets = {name: registered(models[name]) for name in bare}
+    for name, registry in sets.items():
+        registry.add(bare[name])
+    ways = ((asked, held), (bare, held), (framed, held), (bare, sets))
+    same, without, template, in_set = (
+        [weigh_match(kept[a], match_rows(read[b], kept[a])) for a, b in unrelated] for read, kept in ways
     )
     apart = []
     for a, b in unrelated:
@@ -261,6 +266,7 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
         ("unrelated, same prompts", same),
         ("unrelated, same prompts, the suspect's prompts left out", without),
         ("unrelated, same prompts, the suspect's in a template", template),
+        ("unrelated, same prompts, left out, in a registered set", in_set),
         ("unrelated, other prompts", apart),
     ):
         n, total = sum(m.share.n for m in matches), sum(m.share.total for m in matches)
@@ -274,12 +280,9 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
         yield cells(
             f"{b} in {a} ({kind})", match.share.total, match.share.n, f"{100 * match.share.value:.2f}", "", *told
         )
-    for says, read in (
-        ("same prompts", asked),
-        ("same prompts, left out", bare),
-        ("same prompts, in a template", framed),
-    ):
-        counts = [match_rows(read[b], held[a]).whole.sum() for a, b in unrelated]
+    cases = ("same prompts", "same prompts, left out", "same prompts, in a template", "left out, in a registered set")
+    for says, (read, kept) in zip(cases, ways, strict=True):
+        counts = [match_rows(read[b], kept[a]).whole.sum() for a, b in unrelated]
         total = sum(m.share.total for m in same)
         yield ""
         yield (
@@ -651,13 +654,12 @@ def main() -> None:
 
 
 def put(new: str, *, into: str) -> str:
-    """The sections of a report in the place of those with the same title (up to its colon) in another."""
+    """The sections of a report in the place of those of another with the same title, up to its colon; its head too."""
 
     def sections(text: str) -> dict[str, str]:
         return {part.split("\n")[0].split(":")[0]: part for part in text.split("\n## ")}
 
-    _, *titles = sections(new)
-    return "\n## ".join((sections(into) | {title: sections(new)[title] for title in titles}).values()) if into else new
+    return "\n## ".join((sections(into) | sections(new)).values()) if into else new
 
 
 if __name__ == "__main__":

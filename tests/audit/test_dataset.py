@@ -15,6 +15,8 @@ import pytest
 from stillwatch.audit.dataset import Dataset
 from stillwatch.audit.declared import read_declared
 from stillwatch.audit.licences import UNSTATED
+from stillwatch.audit.shapes import ROWS as SCHEMA
+from stillwatch.audit.shapes import first_answers
 from stillwatch.errors import InputError
 
 ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "It is 3."}
@@ -101,6 +103,14 @@ def test_every_answer_of_a_conversation_is_an_exchange_of_its_own(tmp_path: Path
     ]  # fmt: skip
     assert dataset.files[0].shapes == {"sharegpt": 1, "messages": 2, "plain": 3}
     assert dataset.files[0].notes == {"text_in_turns": 2}
+
+
+def test_of_a_conversation_the_first_answer_stands_for_the_row() -> None:
+    """Rows without an answer give none, the others one each, whatever comes before it."""
+    rows = [("q", "a", True), ("r", "b", False), ("only", None, True), ("preface", None, True), ("s", "c", False)]
+    batch = pa.RecordBatch.from_pylist([{"prompt": p, "answer": a, "first": f} for p, a, f in rows], schema=SCHEMA)
+    assert first_answers(batch).column("answer").to_pylist() == ["a", "c"]
+    assert first_answers(batch.slice(2, 1)).num_rows == 0
 
 
 def test_a_row_never_stands_in_two_batches(tmp_path: Path) -> None:

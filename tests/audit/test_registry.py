@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stillwatch.audit.registry import Registry, match_key
+from stillwatch.audit.registry import Registry, match_key, printed
+from stillwatch.audit.shapes import ROWS
 from stillwatch.errors import InputError
 from stillwatch.kernels.winnow import fingerprint
 from stillwatch.keys import RootKey
@@ -91,3 +92,25 @@ def test_prints_of_the_prompt_are_not_kept() -> None:
     assert not registry.held.holds(fingerprint(pa.array([asked]), KEY).spans).any()
     assert registry.held.holds(fingerprint(pa.array(["x"]), KEY, prompt=pa.array([asked])).prompts).all()
     assert np.count_nonzero(registry.held.to_bytes()) > 0
+
+
+def test_short_answers_are_printed_with_their_prompts_each_at_its_place() -> None:
+    """Of a batch of all kinds each row has the prints of the text it stands for; in any script a word is a word."""
+    long, asked = answers(1, seed=1)[0], answers(1, seed=2, n_words=60)[0]
+    rows = [
+        (asked, "Yes.", True, f"{asked}\nYes."),
+        (None, long, True, long),
+        (asked, None, True, f"{asked}\n"),
+        (asked, "你好世界你好世界", True, "你好世界你好世界"),
+        (asked, long, True, long), (asked, "No.", False, f"{asked}\nNo."), (asked, None, False, ""),
+        (None, "No.", True, "No."),
+    ]  # fmt: skip
+    batch = pa.RecordBatch.from_pylist([{"prompt": p, "answer": a, "first": f} for p, a, f, _ in rows], schema=ROWS)
+    prints = printed(batch, KEY, whole=True, masked=False)
+    expected = fingerprint(pa.array([text for *_, text in rows], pa.large_string()), KEY)
+    for got, want in zip(prints[:4], expected[:4], strict=True):
+        assert np.array_equal(got, want)
+    plain = printed(batch, KEY)
+    assert plain.n_words.tolist() == [1, 80, 0, 8, 80, 1, 0, 1] and plain.prompts.astype(bool).tolist() == [
+        asked is not None for asked, *_ in rows
+    ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pyarrow as pa
@@ -80,3 +81,21 @@ def test_odd_turns_are_told_and_the_rest_is_kept() -> None:
     found = in_lists(turns, lambda value: value if isinstance(value, str) else None, lambda: odd.append(1))
     assert found == [(None, "first"), ("a\nb", "c"), (None, "d")]
     assert len(odd) == 3
+
+
+def test_endless_turns_are_bounded_and_nothing_is_dropped() -> None:
+    """A text of very many turns gives so many exchanges, the last of which holds all that follows."""
+    found = in_text("Q: a\nA: b\n" * 100_000)
+    assert len(found) == 10_000
+    assert sum((answer or "").count("b") for _, answer in found) == 100_000
+
+
+@pytest.mark.parametrize(
+    "piece", [" ", "\t", "\n", "#", "**", "<|", "## a ", "A: ", "Q:", "</s>", "[/INST]", "\n## Q \n"]
+)
+def test_hostile_repetition_is_looked_through_in_one_pass(piece: str) -> None:
+    """A megabyte of anything repeated takes far less than what a pass for each of its pieces would (hours)."""
+    started = time.process_time()
+    for start in ("Q: x\n", "### User\n", "<|user|>", "[INST]", "USER: x "):
+        in_text(start + piece * (1_000_000 // len(piece)) + "\nA: y")
+    assert time.process_time() - started < 20

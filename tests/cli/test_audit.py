@@ -110,6 +110,19 @@ def test_option_tables_are_the_options(words: list[str], page: str) -> None:
     assert re.search(r"Examples:", command.help)
 
 
+def test_logs_of_a_gateway_make_a_registry(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A conversation that ends in a question is answered by the row's completion; prompts alone make no registry."""
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "Tell me more about it."}]
+    write_rows(place / "gateway.jsonl", [{"messages": turns, "completion": text} for text in THEIRS])
+    write_rows(place / "asked.jsonl", [{"messages": turns}] * 3)
+    built = ("registry", "build", "--memory-mb", 1, "--json")
+    assert said(ran_here(capsys, *built, "gateway.jsonl", "--out", "g.registry"))["n_answers"] == len(THEIRS)
+    copied = write_rows(place / "copied.jsonl", [{"text": text} for text in THEIRS[:20]])
+    assert said(ran_here(capsys, "registry", "match", "g.registry", copied, "--json"))["n_copied"] == 20
+    refused = ran_here(capsys, *built, "asked.jsonl", "--out", "none.registry")
+    assert refused.code == 2 and "no answer in these logs" in refused.err and not Path("none.registry").exists()
+
+
 def test_a_registry_is_built_grown_merged_and_asked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two shards merged give the registry of all logs; it finds its answers in the data and tells none."""
     build = ("registry", "build", "--memory-mb", 1, "--json")

@@ -35,6 +35,7 @@ from stillwatch.audit.licences import UNSTATED, Known, Register, load_register, 
 from stillwatch.audit.marks import MarkSearch, Pool, look_for_marks
 from stillwatch.audit.matching import Match, Rows, begins, match_rows, places, weigh_match
 from stillwatch.audit.registry import Registry, fill, match_key, printed
+from stillwatch.audit.shapes import first_answers
 from stillwatch.audit.written import Sample, estimate_written
 from stillwatch.errors import InputError
 from stillwatch.journal import Journal
@@ -173,7 +174,7 @@ def audit(
         n_rows += int(begins(batch).sum())
         said.add(batch.column("answer"))
         if request.human and request.model:
-            sample.add(batch.column("answer"), batch.column("prompt"))
+            _add(sample, batch)
         _match(batch, against, prints_key)
         for looking in (*(finder.look for finder, _ in finders), *(pool.add for pool in pools.values())):
             looking(batch)
@@ -314,8 +315,13 @@ def _sample(paths: Sequence[Path], request: AuditRequest, key: HashKey, on_progr
         return None
     sample = Sample(key)
     for batch in _controls(paths, request, on_progress):
-        sample.add(batch.column("answer"), batch.column("prompt"))
+        _add(sample, batch)
     return sample
+
+
+def _add(sample: Sample, batch: pa.RecordBatch) -> None:
+    one_each = first_answers(batch)
+    sample.add(one_each.column("answer"), one_each.column("prompt"))
 
 
 def _unexamined(against: Sequence[_Against]) -> list[Finding]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -28,6 +29,8 @@ from stillwatch.kernels.bloom import BLOCK_BYTES, BlockedBloom
 from stillwatch.kernels.hashing import KEY_BYTES, HashKey
 from stillwatch.kernels.winnow import BAND_ROWS, N_BANDS, SHINGLE_WORDS, SPAN_WORDS, WINDOW, Prints, fingerprint
 from stillwatch.keys import RootKey
+
+Bools = npt.NDArray[np.bool_]
 
 MAGIC = b"stillwatch registry 1\n"
 _LONGEST_HEADER = 1 << 16
@@ -178,22 +181,34 @@ def printed(rows: pa.RecordBatch, key: HashKey, *, whole: bool = False, masked: 
     a prompt is its user's. `masked`: what an answer repeats of its own prompt is left out.
     """
     prompt, answer = rows.column("prompt"), rows.column("answer")
-    if whole:
-        n_words = pc.fill_null(pc.count_substring_regex(answer, r"[\pL\pN]+"), 0)
-        short = pc.and_(pc.less(n_words, MIN_WORDS), pc.and_(pc.is_valid(prompt), _answered(rows)))
-        both = pc.binary_join_element_wise(pc.fill_null(prompt, ""), pc.fill_null(answer, ""), pa.scalar("\n", TEXT))
-        prompt, answer = pc.if_else(short, pa.scalar(None, TEXT), prompt), pc.if_else(short, both, answer)
-    return fingerprint(answer, key, prompt=prompt if masked else None)
+    prints = fingerprint(answer, key, prompt=prompt if masked else None)
+    if not whole:
+        return prints
+    short = (prints.n_words < MIN_WORDS) & pc.is_valid(prompt).to_numpy(zero_copy_only=False) & _answered(rows)
+    asked, said = (pc.fill_null(part.filter(pa.array(short)), "") for part in (prompt, answer))
+    return _with(prints, short, fingerprint(pc.binary_join_element_wise(asked, said, pa.scalar("\n", TEXT)), key))
 
 
-def _answered(rows: pa.RecordBatch) -> pa.Array:
+def _with(prints: Prints, at: Bools, others: Prints) -> Prints:
+    """The prints with others in the place of those where `at` (n,) holds, which have no spans."""
+    counts = np.diff(prints.offsets)
+    counts[at] = np.diff(others.offsets)
+    new = np.repeat(at, counts)
+    spans = np.empty(len(new), np.uint64)
+    spans[new], spans[~new] = others.spans, prints.spans
+    bands, n_words, prompts = prints.bands.copy(), prints.n_words.copy(), prints.prompts.copy()
+    bands[at], n_words[at], prompts[at] = others.bands, others.n_words, others.prompts
+    return Prints(np.concatenate([[0], np.cumsum(counts)]), spans, bands, n_words, prompts)
+
+
+def _answered(rows: pa.RecordBatch) -> Bools:
     """What is an answer, or stands in a row that has none."""
-    valid = pc.is_valid(rows.column("answer")).to_numpy(zero_copy_only=False)
+    valid: Bools = pc.is_valid(rows.column("answer")).to_numpy(zero_copy_only=False)
     begins = np.flatnonzero(rows.column("first").to_numpy(zero_copy_only=False))
     if not len(begins):
-        return pa.array(valid)
+        return valid
     none = ~np.logical_or.reduceat(valid, begins)
-    return pa.array(valid | np.repeat(none, np.diff([*begins, len(valid)])))
+    return np.asarray(valid | np.repeat(none, np.diff([*begins, len(valid)])))
 
 
 def fill(registry: Registry, batches: Iterable[pa.RecordBatch], key: HashKey, *, whole: bool = False) -> Registry:

@@ -88,6 +88,13 @@ def rows_of(cells: Mapping[str, Cells], n_rows: int, notes: Counter[str]) -> pa.
     return _in_order(pa.table({"prompt": prompt, "answer": answer, "shape": shape}), several)
 
 
+def first_answers(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Of each row of a batch of `ROWS` the first exchange with an answer: those of one conversation are much alike."""
+    numbers = np.cumsum(rows.column("first").to_numpy(zero_copy_only=False))
+    answered = np.flatnonzero(pc.is_valid(rows.column("answer")).to_numpy(zero_copy_only=False))
+    return rows.take(pa.array(answered[np.unique(numbers[answered], return_index=True)[1]]))
+
+
 def _in_order(heads: pa.Table, several: Mapping[int, list[Exchange]]) -> pa.Table:
     """The first exchange of each row, each followed by the others of its row."""
     n = heads.num_rows

@@ -27,6 +27,9 @@ _HEAD = 400
 _LONGEST = 40
 """Characters a mark takes at most."""
 
+_MOST_TURNS = 20_000
+"""Marks at which a text is taken apart; what comes after is left in one piece."""
+
 _ASK = "user|human|prompter|customer|instruction|question|prompt|query|q"
 _ANSWER = "assistant|gpt|bot|model|chatgpt|claude|bard|ai|response|answer|completion|output|a"
 _FORMS = (
@@ -60,6 +63,8 @@ _MARKS = [
 ]
 _MAY_HOLD = rf"(?i)\[INST\]|(?:[<|\[#>*\s]|^)(?:{_ASK})(?:[\]|>:<*]|\s*\n)"
 """RE2 for Arrow: no text in which `in_text` finds anything is without it."""
+
+_MOST_ENDS = 8
 
 
 def in_lists(turns: Iterable[Any], text_of: Callable[[Any], str | None], odd: Callable[[], None]) -> list[Exchange]:
@@ -101,7 +106,7 @@ def in_text(text: str) -> list[Exchange]:
     form, asks, answers = found_as
     found: list[Exchange] = [(_filled(text[:start]), None)]
     asked = ""
-    parts = _split(asks, answers, form == _AT_LINES).split(text[start:])
+    parts = _split(asks, answers, form == _AT_LINES).split(text[start:], maxsplit=_MOST_TURNS)
     for mark, part in zip(parts[1::2], parts[2::2], strict=True):
         said = _ended(part)
         if mark == answers:
@@ -122,7 +127,10 @@ def _split(asks: str, answers: str, at_lines: bool) -> re.Pattern[str]:
 def _ended(text: str) -> str:
     """The text without the tokens that end a turn."""
     text = text.rstrip()
-    while text.endswith(">") and (end := _END.search(text, max(0, len(text) - _LONGEST))):
+    for _ in range(_MOST_ENDS):
+        end = _END.search(text, max(0, len(text) - _LONGEST)) if text.endswith(">") else None
+        if end is None:
+            break
         text = text[: end.start()].rstrip()
     return text
 

@@ -4,7 +4,8 @@ Two controls of the same domain are needed: answers people wrote, and answers mo
 Words and pairs of words are weighed (logistic regression) on one half of each control; the other halves and the set
 are scored (no prompt lies in both halves), and the share is the mixture of the two held-out score histograms under
 which the set's own is most likely (quantification by distribution matching: Forman 2008). The interval resamples
-all three histograms. Both ways round are taken: the share is their mean, and the interval holds both of theirs.
+all three histograms. Both ways round are taken: the share is their mean, and the interval holds both of theirs. Of a
+conversation one answer is looked at: its answers are much alike, and would make the interval too short.
 
 "Cannot tell" is said where a control is missing or small, where the two controls are not told apart, and where the set
 fits no mixture of them: then it is another domain or another kind of writer, and any number would be wrong. What it

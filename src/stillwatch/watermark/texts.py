@@ -151,8 +151,9 @@ def _arrays(path: Path) -> Iterator[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
-        for n, read in enumerate(file, 1):
-            line = read.removeprefix(codecs.BOM_UTF8) if n == 1 else read
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
+        for n, line in enumerate(file, 1):
             if line.strip():
                 try:
                     row = msgspec.json.decode(line)
