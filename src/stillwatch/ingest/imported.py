@@ -22,8 +22,6 @@ from stillwatch.ingest.conform import Window
 from stillwatch.ingest.discover import LogFile
 from stillwatch.ingest.extract import Cells, Extractor
 from stillwatch.ingest.formats import protobuf
-from stillwatch.ingest.formats.otlp import called, together
-from stillwatch.ingest.formats.wire import Calls
 from stillwatch.ingest.importer import Importer, dotted, named, recognise
 from stillwatch.ingest.jsonl import lenient
 from stillwatch.ingest.raw import Columns, Raw
@@ -62,14 +60,14 @@ def choose(file: LogFile, columns: Columns) -> tuple[Importer, Columns] | None:
 
 def _exploded(file: LogFile, importer: Importer, records: Sequence[Any]) -> Iterator[Sequence[str]]:
     """The keys of the rows that a sample of records holds."""
-    assert importer.explode is not None
     if file.format == "protobuf":
         for export in protobuf.exports(_whole(file))[:_SAMPLE_LINES]:
             with suppress(InputError):
-                yield called(protobuf.explode(export)).names
+                yield protobuf.names(export)
     for record in records:
         with suppress(*_REFUSED):
-            yield importer.explode([msgspec.convert(record, importer.record, strict=False)]).names
+            converted = msgspec.convert(record, importer.record, strict=False)
+            yield list(importer.names([converted])) if importer.names else []
 
 
 def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Window, threads: int) -> Iterator[Raw]:
@@ -194,16 +192,9 @@ def _read_document(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
 def _read_protobuf(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
     found = protobuf.exports(_whole(file))
     for start in range(0, len(found), _BATCH_RECORDS):
-        rejects: Counter[str] = Counter()
-        told: list[Calls] = []
-        for export in found[start : start + _BATCH_RECORDS]:
-            try:
-                told.append(protobuf.explode(export))
-            except InputError:
-                rejects["record_of_another_shape"] += 1
-        yield raw(
-            extractor.cells_of(called(together(told))), file.n_bytes * (start + 1) // len(found), rejects, Counter()
-        )
+        exploded, n_refused = protobuf.explode(found[start : start + _BATCH_RECORDS], extractor.paths)
+        rejects = Counter(record_of_another_shape=n_refused)
+        yield raw(extractor.cells_of(exploded), file.n_bytes * (start + 1) // len(found), rejects, Counter())
 
 
 def _read_table(raws: Iterator[Raw], extractor: Extractor) -> Iterator[Raw]:

@@ -7,8 +7,15 @@ from typing import Any
 
 from stillwatch.errors import InputError
 from stillwatch.extras import require
-from stillwatch.ingest.formats.otlp import told_in
+from stillwatch.ingest.formats.otlp import *
 from stillwatch.ingest.formats.wire import Calls, Told, event_name
+from stillwatch.ingest.formats.otlp import called,told_in,together,needed,names_in
+from stillwatch.ingest.formats.attributes import *
+from stillwatch.ingest.importer import Exploded
+class NAMES_:
+    def __contains__(s,x): return True
+NAMES=needed(['x'])
+
 
 _TRACES = "opentelemetry.proto.collector.trace.v1.trace_service_pb2"
 _LOGS = "opentelemetry.proto.collector.logs.v1.logs_service_pb2"
@@ -28,16 +35,27 @@ def exports(data: bytes) -> list[bytes]:
     return found if found and at == len(data) else [data]
 
 
-def explode(data: bytes, *, signal: str | None = None) -> Calls:
-    """What may be model calls in one export; `signal` is traces or logs where the caller knows.
+def explode(found: Sequence[bytes], wanted: Wanted, *, signal: str | None = None) -> tuple[Exploded, int]:
+    """What may be model calls in exports, and how many of these are none; `signal` is traces or logs where it is known."""
+    names, told, n_refused = needed(wanted), [], 0
+    for data in found:
+        try:
+            told.append(_told(data, names, signal))
+        except InputError:
+            n_refused += 1
+    return called(together(told), names), n_refused
 
-    Raises InputError where the bytes are no export, ExtraMissing where the extra `otlp` is not installed.
-    """
+
+def _told(data, names, signal):
     if signal != "logs":
-        calls = _spans(data)
+        calls = _spans(data, names)
         if signal == "traces" or any(place != ":" for place in calls.places):
-            return told_in(calls, ())
-    return told_in(None, _log_records(data))
+            return calls
+    return told_in(_log_records(data), names)
+
+
+def names(data: bytes) -> list[str]:
+    return names_in([{n: None for n in c} for c in [_told(data, NAMES, None).attributes.columns]])
 
 
 def partial_success(n_rejected: int, why: str) -> bytes:
@@ -47,14 +65,14 @@ def partial_success(n_rejected: int, why: str) -> bytes:
     return bytes(answer.SerializeToString())
 
 
-def _spans(data: bytes) -> Calls:
+def _spans(data: bytes, names) -> Calls:
     export = _parsed(require(_TRACES, "otlp").ExportTraceServiceRequest(), data)
     spans = [span for one in export.resource_spans for scope in one.scope_spans for span in scope.spans]
     return Calls(
         [f"{span.trace_id.hex()}:{span.span_id.hex()}" for span in spans],
         [span.start_time_unix_nano or None for span in spans],
         ["error" if span.status.code == 2 else "200" for span in spans],
-        [_pairs(span.attributes) for span in spans],
+        of_rows([_pairs(span.attributes) for span in spans], [is_call(_pairs(span.attributes)) for span in spans], names),
         [[(event.name, _pairs(event.attributes)) for event in span.events] for span in spans],
         [False] * len(spans),
     )
