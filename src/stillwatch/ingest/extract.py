@@ -86,6 +86,13 @@ class Cells(NamedTuple):
     n_excluded: int
 
 
+class Found(NamedTuple):
+    """Values of `n_rows` records each, by path."""
+
+    values: dict[str, list[Any]]
+    n_rows: int
+
+
 class Extractor:
     """Reads the `wanted` canonical columns of an importer's records; `paths` are the places it looks at."""
 
@@ -121,15 +128,13 @@ class Extractor:
 
     def cells(self, records: Sequence[Any]) -> Cells:
         """The values of each canonical column: a list, of conversations an Arrow array."""
-        return self._cells(*self._found(records))
+        return self.gathered([self.found(records)])
 
-    def gathered(self, parts: Iterable[Sequence[Any]]) -> Cells:
-        """The same of records that come part by part, so that few of them are held at a time."""
+    def gathered(self, parts: Iterable[Found]) -> Cells:
+        """The same of what was found in records part by part, so that few records are held at a time."""
         all_found: dict[str, list[Any]] = {}
         n_all = 0
-        for records in parts:
-            found, n_rows = self._found(records)
-            del records  # their memory serves the next part
+        for found, n_rows in parts:
             for path in dict.fromkeys(chain(all_found, found)):
                 values = found.get(path) or [None] * n_rows
                 if path in all_found:
@@ -139,21 +144,18 @@ class Extractor:
             n_all += n_rows
         return self._cells(all_found, n_all)
 
-    def _found(self, records: Sequence[Any]) -> tuple[dict[str, list[Any]], int]:
-        """The values at each path that records have, and how many rows these are."""
+    def found(self, records: Sequence[Any]) -> Found:
+        """The values at each path that records have."""
         if self.importer.explode is not None:
-            return self._exploded(self.importer.explode(records, self.paths))
+            return self.found_in(self.importer.explode(records, self.paths))
         found: dict[str, list[Any]] = {}
         _descend(self._root, records, "", found)
-        return found, len(records)
+        return Found(found, len(records))
 
-    def cells_of(self, exploded: Exploded) -> Cells:
+    def found_in(self, exploded: Exploded) -> Found:
         """The same of the flat rows that records were exploded to."""
-        return self._cells(*self._exploded(exploded))
-
-    def _exploded(self, exploded: Exploded) -> tuple[dict[str, list[Any]], int]:
         n_rows, columns = exploded
-        return {path: list(columns[path]) for path in self.paths if path in columns}, n_rows
+        return Found({path: list(columns[path]) for path in self.paths if path in columns}, n_rows)
 
     def _cells(self, found: dict[str, list[Any]], n_rows: int) -> Cells:
         kept = self._kept(found, n_rows)

@@ -20,7 +20,7 @@ from stillwatch.errors import InputError
 from stillwatch.ingest import delimited, parquet
 from stillwatch.ingest.conform import Window
 from stillwatch.ingest.discover import LogFile
-from stillwatch.ingest.extract import Cells, Extractor
+from stillwatch.ingest.extract import Cells, Extractor, Found
 from stillwatch.ingest.formats import protobuf
 from stillwatch.ingest.importer import Importer, dotted, named, recognise
 from stillwatch.ingest.jsonl import lenient
@@ -61,9 +61,7 @@ def choose(file: LogFile, columns: Columns) -> tuple[Importer, Columns] | None:
 def _exploded(file: LogFile, importer: Importer, records: Sequence[Any]) -> Iterator[Sequence[str]]:
     """The keys of the rows that a sample of records holds."""
     if file.format == "protobuf":
-        for export in protobuf.exports(_whole(file))[:_SAMPLE_LINES]:
-            with suppress(InputError):
-                yield protobuf.names(export)
+        yield from map(protobuf.names, protobuf.exports(_whole(file))[0][:_SAMPLE_LINES])
     for record in records:
         with suppress(*_REFUSED):
             converted = msgspec.convert(record, importer.record, strict=False)
@@ -150,7 +148,7 @@ def _read_lines(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
             rejects, notes = Counter[str](), Counter[str]()
             parts = chain([first], islice(coming, BLOCK_BYTES // _PART_BYTES - 1))
             with _uncollected():
-                found = extractor.gathered(_decoded(parts, extractor, rejects, notes))
+                found = extractor.gathered(map(extractor.found, _decoded(parts, extractor, rejects, notes)))
             yield raw(found, stream.n_read, rejects, notes)
             del found  # its memory serves the next block
         if stream.cut:
@@ -190,11 +188,35 @@ def _read_document(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
 
 
 def _read_protobuf(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
-    found = protobuf.exports(_whole(file))
-    for start in range(0, len(found), _BATCH_RECORDS):
-        exploded, n_refused = protobuf.explode(found[start : start + _BATCH_RECORDS], extractor.paths)
-        rejects = Counter(record_of_another_shape=n_refused)
-        yield raw(extractor.cells_of(exploded), file.n_bytes * (start + 1) // len(found), rejects, Counter())
+    exports, is_cut = protobuf.exports(_whole(file))
+    coming = iter(_grouped(exports, _PART_BYTES))
+    n_bytes, n_done = sum(map(len, exports)), 0
+    for first in coming:
+        rejects: Counter[str] = Counter()
+        parts = [first, *islice(coming, BLOCK_BYTES // _PART_BYTES - 1)]
+        with _uncollected():
+            found = extractor.gathered(_exploded_parts(parts, extractor, rejects))
+        n_done += sum(len(export) for part in parts for export in part)
+        yield raw(found, file.n_bytes * n_done // max(1, n_bytes), rejects, Counter())
+    if is_cut:
+        yield Raw(done_bytes=file.n_bytes, rejects={"truncated_file": 1})
+
+
+def _exploded_parts(parts: Iterable[Sequence[bytes]], extractor: Extractor, rejects: Counter[str]) -> Iterator[Found]:
+    for exports in parts:
+        exploded, n_refused = protobuf.explode(exports, extractor.paths)
+        rejects["record_of_another_shape"] += n_refused
+        yield extractor.found_in(exploded)
+
+
+def _grouped(exports: Sequence[bytes], n_bytes: int) -> Iterator[Sequence[bytes]]:
+    """Exports in groups of about as many bytes."""
+    start = size = 0
+    for n, export in enumerate(exports, start=1):
+        size += len(export)
+        if size >= n_bytes or n == len(exports):
+            yield exports[start:n]
+            start, size = n, 0
 
 
 def _read_table(raws: Iterator[Raw], extractor: Extractor) -> Iterator[Raw]:

@@ -21,11 +21,10 @@ from typing import Any
 
 import msgspec
 
-from stillwatch.errors import ExtraMissing, InputError, StillwatchError
+from stillwatch.errors import InputError, StillwatchError
 from stillwatch.ingest.conform import Tally, Window, conform
 from stillwatch.ingest.extract import Cells, Extractor
 from stillwatch.ingest.formats import protobuf
-from stillwatch.ingest.formats.otlp import called
 from stillwatch.ingest.imported import decode
 from stillwatch.ingest.importer import ASIDE, REQUEST, importers
 from stillwatch.keys import Secret
@@ -47,7 +46,7 @@ PATIENCE_S = 60.0
 
 _OTLP_PATHS = ("/v1/traces", "/v1/logs")
 _UNDECODABLE = ("line_broken_json", "line_not_an_object", "record_of_another_shape")
-_CODES = {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 500: 13, 501: 12, 503: 14}
+_CODES = {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 500: 13, 503: 14}
 """HTTP status -> google.rpc.Code."""
 
 _LONGEST_MESSAGE = 127
@@ -100,7 +99,7 @@ class Receiver:
         except Refused as error:
             status, answer, kind = error.status, *_refusal(scope["path"], headers, error.status, error.says)
         except StillwatchError as error:
-            status = 501 if isinstance(error, ExtraMissing) else 503
+            status = 503
             answer, kind = _refusal(scope["path"], headers, status, str(error))
         except asyncio.CancelledError:  # the program ends; what is left of the body is not waited for
             status, (answer, kind) = 503, _refusal(scope["path"], headers, 503, "the receiver ends; send it again")
@@ -153,10 +152,10 @@ class Receiver:
         name = "litellm" if path == "/v1/logs/litellm" else "otlp"
         extractor = self._extractors[name]
         if is_protobuf and name == "otlp":
-            try:
-                cells = extractor.cells_of(called(protobuf.explode(body, signal=path.rpartition("/")[2])))
-            except InputError as error:
-                raise Refused(400, str(error)) from error
+            exploded, n_refused = protobuf.explode([body], extractor.paths, signal=path.rpartition("/")[2])
+            if n_refused:
+                raise Refused(400, f"these {len(body)} bytes are no OTLP export in protobuf")
+            cells = extractor.gathered([extractor.found_in(exploded)])
         else:
             # A body over many lines is one document; a collector's or LiteLLM's is one line or one record per line.
             records = decode(_lines(body), extractor, tally.rejects, tally.notes)

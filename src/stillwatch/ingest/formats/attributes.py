@@ -15,14 +15,17 @@ NO_CALLS = frozenset(
     "execute_tool invoke_agent create_agent invoke_workflow retrieval search_memory plan execute_task".split()
 )
 CALLS = frozenset(
-    "gen_ai.request.model gen_ai.response.model gen_ai.usage.input_tokens gen_ai.usage.prompt_tokens".split()
-) | {OPERATION}
+    [
+        OPERATION, "gen_ai.request.model", "gen_ai.response.model", "gen_ai.usage.input_tokens",
+        "gen_ai.usage.prompt_tokens",
+    ]
+)  # fmt: skip
 """Attributes one of which every span of a model call has."""
 
 NUMBERED = re.compile(r"(gen_ai\.(?:prompt|completion)|llm\.request\.functions)\.(\d+)\.(\w+)")
 """Attributes over which old libraries spread a list: gen_ai.prompt.0.content and so on."""
 
-_FIRST_NUMBERED = frozenset(
+FIRST_NUMBERED = frozenset(
     "gen_ai.prompt.0.role gen_ai.prompt.0.content gen_ai.completion.0.content gen_ai.completion.0.role "
     "llm.request.functions.0.name".split()
 )
@@ -64,7 +67,7 @@ def is_calling(operation: Any) -> bool:
 
 def are_numbered(names: Collection[str]) -> bool:
     """Whether some of these names are numbered ones."""
-    return not _FIRST_NUMBERED.isdisjoint(names)
+    return not FIRST_NUMBERED.isdisjoint(names)
 
 
 def numbered_in(row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -126,6 +126,7 @@ def _text(message: Message) -> str | None:
 
 
 def with_system(turns: Any, system: Any) -> Any:
+    """The turns behind a system prompt that is told apart, unless they begin with one."""
     first = (cached_prose(system) if type(system) is str else prose(system)) if system else None
     if not first:
         return turns
@@ -146,5 +147,3 @@ def numbered_lists(attributes: Mapping[str, Any]) -> dict[str, list[dict[str, An
         if match and len(match[2]) <= 4:
             found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = value
     return {name: [items[n] for n in sorted(items)] for name, items in found.items()}
-
-

@@ -62,15 +62,15 @@ def needed(wanted: Wanted) -> Wanted:
     return _READ.union(wanted)
 
 
-def names(exports: Sequence[Export]) -> Iterable[str]:
+def names(exports: Sequence[Export]) -> list[str]:
     """The names of the attributes of calls, and of the columns made of them."""
     records = chain.from_iterable(map(logs, exports))
     return names_in(chain(rows(exports), (log.attributes for log in records)))
 
 
-def names_in(attributes: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+def names_in(attributes: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names among these attributes of spans and log records that tell of calls."""
-    return [*dict.fromkeys(chain.from_iterable(filter(is_call, attributes))), *_DERIVED]
+    return [*dict.fromkeys(chain.from_iterable(one for one in attributes if is_call(one))), *_DERIVED]
 
 
 def together(parts: Sequence[Calls]) -> Calls:
@@ -78,7 +78,7 @@ def together(parts: Sequence[Calls]) -> Calls:
     if not parts:
         return Calls([], [], [], NO_ATTRIBUTES, [], [])
     places, times, states, attributes, events, are_aside = zip(*parts, strict=True)
-    lists = (list(chain.from_iterable(columns)) for columns in (places, times, states, events, are_aside))
+    lists: Any = (list(chain.from_iterable(columns)) for columns in (places, times, states, events, are_aside))
     places, times, states, events, are_aside = lists
     return Calls(places, times, states, joined(attributes), events, are_aside)
 
@@ -102,7 +102,8 @@ def told_in(records: Iterable[Told], wanted: Wanted) -> Calls:
         told.append((turns[0].place, turns[0].ts, True, {}, events))
     if not told:
         return together([])
-    places, times, are_calls, rows, events = map(list, zip(*told, strict=True))
+    columns: Any = map(list, zip(*told, strict=True))
+    places, times, are_calls, rows, events = columns
     return Calls(places, times, [None] * len(told), of_rows(rows, are_calls, wanted), events, [True] * len(told))
 
 
@@ -130,7 +131,7 @@ def called(told: Calls, wanted: Wanted) -> Exploded:
     if "gen_ai.system_instructions" in columns:
         turns = list(map(with_system, turns, columns["gen_ai.system_instructions"]))
     said, calls, stops = answers(first_of("gen_ai.output.messages", "gen_ai.completion", choices))
-    derived = {
+    derived: dict[str, list[Any]] = {
         "call": ["yes" if is_call else "no" for is_call in are_calls], "ts": told.times, "place": told.places,
         "status": told.states, "aside": told.are_aside, "turns": turns, "said": said, "calls": calls, "stop": stops,
     }  # fmt: skip

@@ -175,15 +175,12 @@ def _attributes(lists: Sequence[list[KeyValue]], wanted: Wanted) -> Attributes:
     pairs = list(chain.from_iterable(lists))
     values = list(map(_VALUE, pairs))
     told = Attributes([False] * len(lists), {}, [NOT_NUMBERED] * len(lists))
-    for shape, rows, starts in _shapes(lists, list(map(_KEY, pairs))):
-        spots = {name: spot for spot, name in enumerate(shape)}  # of several under one key the last counts
-        if CALLS.isdisjoint(spots):
-            continue
-        operations = _column(values, spots, OPERATION, starts)
-        if not NO_CALLS.isdisjoint(one for one in operations if type(one) is str):
-            kept = [n for n, one in enumerate(operations) if is_calling(one)]
-            rows, starts = [rows[n] for n in kept], [starts[n] for n in kept]
-        _tell(told, _Shape(spots, rows, starts), values, wanted)
+    for shape in _shapes(lists, list(map(_KEY, pairs))):
+        if not CALLS.isdisjoint(shape.spots):
+            operations = _column(values, shape, OPERATION)
+            are_calls = NO_CALLS.isdisjoint(one for one in operations if type(one) is str)
+            kept = None if are_calls else [n for n, one in enumerate(operations) if is_calling(one)]
+            _tell(told, shape if kept is None else shape.of(kept), values, wanted)
     return told
 
 
@@ -194,28 +191,35 @@ class _Shape(NamedTuple):
     rows: Sequence[int]
     starts: Sequence[int]
 
+    def of(self, kept: Sequence[int]) -> _Shape:
+        """Some of these rows."""
+        return _Shape(self.spots, [self.rows[n] for n in kept], [self.starts[n] for n in kept])
 
-def _shapes(lists: Sequence[list[KeyValue]], keys: list[str]) -> Iterable[tuple[Sequence[str], Any, Any]]:
-    """The shapes among lists of attributes: their names, which rows have them, and where those of a row begin."""
+
+def _shapes(lists: Sequence[list[KeyValue]], keys: list[str]) -> Iterable[_Shape]:
+    """The shapes among lists of attributes; of several under one key the last counts."""
     widths = list(map(len, lists))
     width = widths[0] if widths else 0
     if widths.count(width) == len(widths) and keys == keys[:width] * len(widths):
-        return [(keys[:width], range(len(widths)), range(0, len(keys), width))] if width else []
-    found: dict[tuple[str, ...], tuple[list[int], list[int]]] = {}
+        spots = {name: spot for spot, name in enumerate(keys[:width])}
+        return [_Shape(spots, range(len(widths)), range(0, len(keys), width))] if width else []
+    found: dict[tuple[str, ...], _Shape] = {}
     start = 0
     for row, n in enumerate(widths):
-        rows, starts = found.setdefault(tuple(keys[start : start + n]), ([], []))
-        rows.append(row)
-        starts.append(start)
+        shape = tuple(keys[start : start + n])
+        if shape not in found:
+            found[shape] = _Shape({name: spot for spot, name in enumerate(shape)}, [], [])
+        found[shape].rows.append(row)  # type: ignore[attr-defined]
+        found[shape].starts.append(start)  # type: ignore[attr-defined]
         start += n
-    return [(shape, *where) for shape, where in found.items()]
+    return found.values()
 
 
 def _tell(told: Attributes, shape: _Shape, values: Sequence[Any], wanted: Wanted) -> None:
     n_all = len(told.are_calls)
     for name in shape.spots:
         if name in wanted:
-            column = _column(values, shape.spots, name, shape.starts)
+            column = _column(values, shape, name)
             if len(column) == n_all:
                 told.columns[name] = column
             else:
@@ -223,7 +227,7 @@ def _tell(told: Attributes, shape: _Shape, values: Sequence[Any], wanted: Wanted
     _put(told.are_calls, shape.rows, [True] * len(shape.rows))
     if are_numbered(shape.spots):
         names = [name for name in shape.spots if NUMBERED.fullmatch(name)]
-        columns = [_column(values, shape.spots, name, shape.starts) for name in names]
+        columns = [_column(values, shape, name) for name in names]
         _put(told.numbered, shape.rows, [dict(zip(names, one, strict=True)) for one in zip(*columns, strict=True)])
 
 
@@ -232,16 +236,14 @@ def _put(column: list[Any], rows: Sequence[int], values: Sequence[Any]) -> None:
         column[row] = value
 
 
-def _column(values: Sequence[Any], spots: Mapping[str, int], name: str, starts: Sequence[int]) -> list[Any]:
+def _column(values: Sequence[Any], shape: _Shape, name: str) -> list[Any]:
     """What rows of one shape say under a name."""
-    spot = spots.get(name)
+    spot, starts = shape.spots.get(name), shape.starts
     if spot is None:
         return [None] * len(starts)
     if isinstance(starts, range):
-        found = values[spot :: starts.step]
-    else:
-        found = [values[start + spot] for start in starts]
-    return _told(found)
+        return _told(values[spot :: starts.step])
+    return _told([values[start + spot] for start in starts])
 
 
 def _told(values: Sequence[AnyValue | None], depth: int = 0) -> list[Any]:
@@ -266,10 +268,10 @@ def _told(values: Sequence[AnyValue | None], depth: int = 0) -> list[Any]:
 
 def rows(exports: Iterable[Export]) -> Iterator[dict[str, Any]]:
     """The attributes of each span, with those of generative AI on its events."""
-    for export in exports:
-        for span in (span for resource in export.resourceSpans for scope in resource.scopeSpans for span in scope.spans):
-            more = (pair for event in span.events for pair in event.attributes if pair.key.startswith("gen_ai."))
-            yield _pairs([*span.attributes, *more])
+    scopes = chain.from_iterable(map(_SCOPES, chain.from_iterable(map(_RESOURCES, exports))))
+    for span in chain.from_iterable(map(_SPANS, scopes)):
+        more = (pair for event in span.events for pair in event.attributes if pair.key.startswith("gen_ai."))
+        yield _pairs([*span.attributes, *more])
 
 
 def logs(export: Export) -> list[Told]:
