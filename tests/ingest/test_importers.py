@@ -325,6 +325,33 @@ def test_an_odd_conversation_blinds_no_other(name: str, odd: Any, tmp_path: Path
     assert read.notes.get("messages_unreadable", 0) <= 1
 
 
+_DEEP = "[" * 5000 + "]" * 5000
+_DEEP_REQUEST = json.dumps(one.REQUEST)[:-1] + f', "deep": {_DEEP}}}'
+_DEEP_TURNS = json.dumps(one.REQUEST["messages"])[:-1] + f', {{"role": "tool", "content": {_DEEP}}}]'
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("spendlogs", one.spend_log() | {"proxy_server_request": _DEEP_REQUEST}),
+        ("spendlogs", one.spend_log() | {"proxy_server_request": "RAW REQUEST"}),
+        ("helicone", one.helicone() | {"request_body": _DEEP_REQUEST}),
+        ("langfuse", one.langfuse() | {"input": _DEEP_TURNS}),
+        ("litellm", one.litellm() | {"messages": "RAW TURNS"}),
+        ("openai", one.batch_line() | {"request": "RAW REQUEST"}),
+        ("otlp, new names", one.spans(one.NEW_NAMES | {"gen_ai.input.messages": _DEEP_TURNS})),
+    ],
+)
+def test_nesting_without_end_hides_no_prompt(name: str, record: Record, tmp_path: Path, reading: Reader) -> None:
+    """JSON thousands deep beside a prompt, in a text or plain, hides neither the prompt nor the rows beside it."""
+    text = json.dumps(record).replace('"RAW REQUEST"', _DEEP_REQUEST).replace('"RAW TURNS"', _DEEP_TURNS)
+    good = json.dumps(MADE[name][1])
+    (tmp_path / "log.jsonl").write_text("\n".join([good, text, good]), "utf-8")
+    read = reading(tmp_path / "log.jsonl")
+    assert [read.rows[0], read.rows[2]] == [expected(name)] * 2
+    assert read.column("prompt") == [one.PROMPT] * 3 and not read.rejects
+
+
 @pytest.mark.parametrize("odd", [{"arrayValue": {"values": [{"intValue": "1"}]}}, {"kvlistValue": {"values": []}}])
 @pytest.mark.parametrize("key", ["gen_ai.operation.name", "gen_ai.request.model", "gen_ai.input.messages"])
 def test_an_attribute_of_another_kind_ends_nothing(key: str, odd: Any, tmp_path: Path, reading: Reader) -> None:

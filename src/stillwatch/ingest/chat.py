@@ -14,8 +14,11 @@ from typing import Any
 import msgspec
 
 from stillwatch.ingest.jsonl import lenient
+from stillwatch.kernels.nesting import DEEPEST
 
-_DEEPEST = 8
+_DEEPEST = DEEPEST
+"""Levels that a text is looked for in: all that a lenient reading keeps."""
+
 _OK = range(200, 300)
 _OPERATIONS = {
     "chat": "chat",
