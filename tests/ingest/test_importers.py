@@ -230,6 +230,38 @@ def test_an_access_log_completes_the_gateways_log(tmp_path: Path, reading: Reade
     assert sum(file.n_rows for file in read.source.describe().files) == 3
 
 
+def _trace(**changes: Any) -> Record:
+    """A row of Langfuse's legacy traces, which says whose the observations inside are."""
+    return {
+        "id": "trace-1", "timestamp": one.WHEN.isoformat(), "name": "chat", "user_id": one.ACCOUNT, "release": None,
+        "session_id": one.SESSION, "version": None, "project_id": "p", "environment": "default", "public": False,
+        "bookmarked": False, "tags": [], "metadata": {}, "input": "not a prompt", "output": "not an answer",
+    } | changes  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("a.jsonl", "b.jsonl"), ("b.jsonl", "a.jsonl")])
+def test_a_legacy_trace_says_whose_its_observations_are(
+    names: tuple[str, str], tmp_path: Path, reading: Reader
+) -> None:
+    """Generations without a user are of their trace's user, whatever file comes first; a trace is no exchange."""
+    bare = {name: value for name, value in one.langfuse().items() if name not in ("user_id", "session_id")}
+    write(tmp_path / names[0], bare, bare | {"id": "call-2"}, bare | {"id": "call-3", "trace_id": "trace-9"})
+    write(tmp_path / names[1], _trace(), _trace(id="trace-2"))
+    read = reading(tmp_path)
+    assert read.rows == [expected("langfuse"), expected("langfuse") | {"exchange_id": "call-2"}]
+    assert read.rejects == {"account_id_missing": 1, "not_an_exchange": 1}
+    assert read.notes == {"joined_by_request_id": 1}
+
+
+def test_legacy_traces_alone_are_no_exchanges(tmp_path: Path, reading: Reader) -> None:
+    """What a trace holds is told by its observations; alone it is counted, and two that disagree complete nothing."""
+    read = reading(write(tmp_path / "traces.jsonl", _trace(), _trace(id="trace-2")))
+    assert (read.n_rows, read.rejects) == (0, {"not_an_exchange": 2})
+    write(tmp_path / "traces.jsonl", _trace(), _trace(user_id="somebody-else"))
+    write(tmp_path / "calls.jsonl", one.langfuse() | {"user_id": None})
+    assert reading(tmp_path).rejects == {"account_id_missing": 1, "not_an_exchange": 2}
+
+
 def test_an_id_of_two_connections_joins_nothing(tmp_path: Path, reading: Reader) -> None:
     """A request id that an attacker sent again from elsewhere gives nobody somebody else's network."""
     bare = one.litellm() | {"requester_ip_address": None}

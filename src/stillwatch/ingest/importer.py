@@ -38,6 +38,7 @@ _BUILT_IN = {
         "otlp": "otlp",
         "envoy": "envoy",
         "langfuse": "langfuse",
+        "langfuse_traces": "langfuse",
         "helicone": "helicone",
         "exchangelog": "exchangelog",
     }.items()
@@ -82,6 +83,7 @@ class Importer:
         record: the type a record is decoded to where `explode` is given.
         whole_keys: paths that a record may also hold as one key with dots in its name.
         asides: dotted keys, one of which a sample shows where these logs hold records told aside.
+        is_exchange: whether a record told aside that completes no exchange is one itself.
         switches: canonical column -> what to set in the program that writes these logs, for it to be there.
     """
 
@@ -95,6 +97,7 @@ class Importer:
     record: Any = Any
     whole_keys: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()
+    is_exchange: bool = True
     switches: Mapping[str, str] = field(default_factory=dict)
 
     def mapped(self, mapping: Mapping[str, str]) -> Importer:
