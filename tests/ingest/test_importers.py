@@ -396,6 +396,51 @@ def test_an_attribute_of_another_kind_ends_nothing(key: str, odd: Any, tmp_path:
     assert read.n_accounted == 3
 
 
+@pytest.mark.parametrize("odd", [{"attributes": 5}, {"attributes": [{"key": 5}]}, {"traceId": []}, None, 7])
+def test_a_malformed_span_costs_no_other(odd: Any, tmp_path: Path, reading: Reader) -> None:
+    """Of an export of many spans those that are none are counted one by one, and the others are read."""
+    export = one.spans(one.NEW_NAMES)
+    spans = export["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    bad = spans[0] | odd if isinstance(odd, dict) else odd
+    export["resourceSpans"][0]["scopeSpans"][0]["spans"] = [spans[0], bad, spans[0], bad]
+    read = reading(f"otlp:{write(tmp_path / 'odd.jsonl', export, {'resourceSpans': 5})}")
+    assert read.rows == [expected("otlp, new names")] * 2
+    assert read.rejects == {"record_of_another_shape": 3}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_numbers_that_are_none_anywhere(name: str, tmp_path: Path, reading: Reader) -> None:
+    """Infinity, not-a-number and numbers of thousands of digits, in any place, end nothing and hide no other record."""
+    form, record = MADE[name]
+    good = json.dumps(record, default=str)
+    plain = json.loads(good)
+    odd = [json.dumps(put(plain, path, "ODD")) for path in places(plain)]
+    lines = [text.replace('"ODD"', number) for text in odd for number in ("NaN", "-Infinity", "1e999", "1" * 5000)]
+    (tmp_path / "log.jsonl").write_text("\n".join([good, *lines, good]), "utf-8")
+    read = reading(f"{form}:{tmp_path / 'log.jsonl'}")
+    assert [read.rows[0], read.rows[-1]] == [expected(name)] * 2
+    assert read.n_rows + sum(read.rejects.values()) == len(lines) + 2
+    assert "line_broken_json" not in read.rejects
+
+
+def places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values in a record, its table of prices left out."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [(*above, key) for key, _ in inside if key != "model_map_information"]
+    return found + [path for key in found for path in places(value[key[-1]], key)]
+
+
+def put(record: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy of the record with another value at a path."""
+    copy = json.loads(json.dumps(record))
+    *above, last = path
+    place = copy
+    for key in above:
+        place = place[key]
+    place[last] = value
+    return copy
+
+
 def test_an_event_without_a_proper_name(tmp_path: Path, reading: Reader) -> None:
     """A log record whose event.name is a list is no exchange, and ends nothing."""
     record = one.details(one.NEW_NAMES)

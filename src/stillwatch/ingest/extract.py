@@ -27,7 +27,7 @@ FIRST = "0"
 _ALWAYS = frozenset({"account_id", "ts", REQUEST})
 """Columns that are there though no row has a value."""
 
-_BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
+_BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _OPENING = frozenset({answer, n_tool_calls, stop_reason})

@@ -128,17 +128,30 @@ def _patiently(line: bytes, extractor: Extractor, rejects: Counter[str], notes: 
         return []
     kept = []
     for record in value if isinstance(value, list) else [value]:
-        try:
-            kept.append(extractor.shaped(record) if isinstance(record, dict) else None)
-        except _REFUSED:
-            rejects["record_of_another_shape"] += 1
+        if isinstance(record, dict):
+            kept += _shaped(record, extractor, rejects)
         else:
-            if kept[-1] is None:
-                rejects["line_not_an_object"] += 1
-                kept.pop()
+            rejects["line_not_an_object"] += 1
     if note and kept:
         notes[note] += 1
     return kept
+
+
+def _shaped(record: Mapping[str, Any], extractor: Extractor, rejects: Counter[str]) -> list[Any]:
+    """A record as the extractor takes it; of one that it does not take, the parts it takes."""
+    parts = extractor.importer.parts
+    shaped = []
+    try:
+        return [extractor.shaped(record)]
+    except _REFUSED:
+        inside = list(parts(record)) if parts else []
+    for part in inside:
+        try:
+            shaped.append(extractor.shaped(part))
+        except _REFUSED:
+            rejects["record_of_another_shape"] += 1
+    rejects["record_of_another_shape"] += not inside
+    return shaped
 
 
 def _read_lines(file: LogFile, extractor: Extractor) -> Iterator[Raw]:

@@ -80,6 +80,7 @@ class Importer:
             no model call. A path that a record lacks excludes nothing.
         explode: where one record holds many exchanges: makes flat rows of records, with those columns that are wanted,
             whose names are then the paths. names: the names of all that these rows have.
+        parts: the exchanges inside a record, as records: each is read alone where the whole record cannot be.
         record: the type a record is decoded to where `explode` is given.
         whole_keys: paths that a record may also hold as one key with dots in its name.
         asides: dotted keys, one of which a sample shows where these logs hold records told aside.
@@ -94,6 +95,7 @@ class Importer:
     only: Mapping[str, Collection[str]] = field(default_factory=dict)
     explode: Callable[[Sequence[Any], Collection[str]], Exploded] | None = None
     names: Callable[[Sequence[Any]], Iterable[str]] | None = None
+    parts: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]] | None = None
     record: Any = Any
     whole_keys: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()

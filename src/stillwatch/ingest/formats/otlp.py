@@ -68,6 +68,20 @@ def names(exports: Sequence[Export]) -> list[str]:
     return names_in(chain(rows(exports), (log.attributes for log in records)))
 
 
+def parts(export: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """An export of each span and log record in an export; a malformed one shall cost no other."""
+    for top, middle, bottom in (("resourceSpans", "scopeSpans", "spans"), ("resourceLogs", "scopeLogs", "logRecords")):
+        for resource in _objects(export.get(top)):
+            for scope in _objects(resource.get(middle)):
+                items = scope.get(bottom)
+                for item in items if isinstance(items, list) else ():
+                    yield {top: [{middle: [{bottom: [item]}]}]}
+
+
+def _objects(value: Any) -> list[Any]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
 def names_in(attributes: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names among these attributes of spans and log records that tell of calls."""
     return [*dict.fromkeys(chain.from_iterable(one for one in attributes if is_call(one))), *_DERIVED]
@@ -193,6 +207,7 @@ OTLP = Importer(
     marks=(("resourceSpans",), ("resourceLogs",)),
     explode=explode,
     names=names,
+    parts=parts,
     record=Export,
     only={"call": ("yes",)},
     asides=("resourceLogs",),
