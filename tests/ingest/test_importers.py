@@ -583,6 +583,14 @@ def test_an_importer_fills_canonical_columns(found: Importer) -> None:
     assert found.marks and all(found.marks)
 
 
+@pytest.mark.parametrize("found", importers().values(), ids=lambda found: found.name)
+def test_every_channel_that_a_setting_hides_has_a_switch(found: Importer) -> None:
+    """For what a program logs only when it is told to, the importer says how to tell it."""
+    hidden = "account_id prompt completion ip user_agent end_user session_id".split()
+    if found.is_exchange:
+        assert not [name for name in hidden if name not in found.switches]
+
+
 def test_a_place_is_a_path() -> None:
     """Places are tried in their order; zero is the first of a list."""
     made = Importer(name="x", title="X", marks=(("a",),), fields={"account_id": at("a.0.b", "c"), "ts": at("t")})

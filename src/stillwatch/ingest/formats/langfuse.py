@@ -59,6 +59,8 @@ LANGFUSE = Importer(
         "ip": "not in Langfuse: add the access log of the proxy in front",
         "user_agent": "not in Langfuse: add the access log of the proxy in front",
         "input_tokens": "export the field group usage",
+        "end_user": "put it into the metadata of the generation, under end_user",
+        "session_id": "set session_id on the trace",
     },
 )
 

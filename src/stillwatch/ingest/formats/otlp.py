@@ -253,5 +253,8 @@ OTLP = Importer(
         "user_agent": "set the span attribute user_agent.original",
         "tls_fingerprint": "add the access log of the proxy in front",
         "session_id": "set the span attribute gen_ai.conversation.id",
+        "end_user": "set the span attribute enduser.id",
+        "input_tokens": "set gen_ai.usage.input_tokens and gen_ai.usage.output_tokens; of streams, have clients ask "
+        "for them (stream_options.include_usage)",
     },
 )  # fmt: skip
