@@ -49,6 +49,9 @@ _UNDECODABLE = ("line_broken_json", "line_not_an_object", "record_of_another_sha
 _CODES = {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 500: 13, 503: 14}
 """HTTP status -> google.rpc.Code."""
 
+_MOST_PARTS = 1000
+"""Packed parts of one body; what follows a part is copied once for each."""
+
 _LONGEST_MESSAGE = 127
 """Bytes; a longer one would need a length of two bytes in protobuf."""
 
@@ -94,7 +97,7 @@ class Receiver:
         headers = {name.lower(): value for name, value in scope["headers"]}
         try:
             self._admit(scope, headers)
-            body = _unpacked(await self._body(receive), headers.get(b"content-encoding", b"").decode("latin-1"))
+            body = await self._body(receive)
             status, answer, kind = 200, *await asyncio.to_thread(self._take, scope["path"], body, headers)
         except Refused as error:
             status, answer, kind = error.status, *_refusal(scope["path"], headers, error.status, error.says)
@@ -147,6 +150,7 @@ class Receiver:
 
     def _take(self, path: str, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[bytes, str]:
         """Rows of a body, written; what to answer, and its type."""
+        body = _unpacked(body, headers.get(b"content-encoding", b"").decode("latin-1").strip().lower())
         tally = Tally()
         is_protobuf = _is_protobuf(headers)
         name = "litellm" if path == "/v1/logs/litellm" else "otlp"
@@ -160,7 +164,8 @@ class Receiver:
             # A body over many lines is one document; a collector's or LiteLLM's is one line or one record per line.
             records = decode(_lines(body), extractor, tally.rejects, tally.notes)
             lost = {reason: tally.rejects[reason] for reason in _UNDECODABLE if tally.rejects[reason]}
-            if name == "otlp" and (lost or not records):
+            # A malformed span among others is told as a partial success; a body that is none is refused.
+            if name == "otlp" and (not records or lost.keys() - {"record_of_another_shape"}):
                 raise Refused(400, f"the body is no OTLP export in JSON: {_listed(lost) or 'it is empty'}")
             cells = extractor.cells(records)
         tally.rejects["not_an_exchange"] += cells.n_excluded
@@ -235,10 +240,12 @@ def _unpacked(body: bytes, coding: str) -> bytes:
     """The body without its coding; a small body that unpacks to a huge one is refused."""
     if coding in ("", "identity"):
         return body
-    if coding != "gzip":
+    if coding not in ("gzip", "x-gzip"):
         raise Refused(415, "only gzip is unpacked")
     text = b""
-    while body.strip(b"\0"):  # a packed body may be several, one after the other
+    for _ in range(_MOST_PARTS):  # a packed body may be several, one after the other
+        if not body.strip(b"\0"):
+            return text
         engine = zlib.decompressobj(wbits=31)
         try:
             text += engine.decompress(body, LARGEST_BODY_BYTES + 1 - len(text))
@@ -249,7 +256,7 @@ def _unpacked(body: bytes, coding: str) -> bytes:
         if not engine.eof:
             raise Refused(400, "the packed body was cut short")
         body = engine.unused_data
-    return text
+    raise Refused(413, f"more than {_MOST_PARTS} packed parts in one body; send smaller batches")
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
