@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stillwatch.ingest.convert import Conversion
 from stillwatch.ingest.source import LogSource, open_logs
 from tests import conversation as one
 from tests.cli.running import ran_here
+from tests.conftest import ROOT
 from tests.needs import needs_module
 from tests.receive.database import Database, connected
 
@@ -96,6 +102,72 @@ def test_an_import_replaces_an_import_and_nothing_else(
     done = ran_here(capsys, "import", logs, "--out", logs)
     assert done.code == 2 and "holds no import" in done.err
     assert len(list(logs.iterdir())) == 4
+
+
+def test_two_imports_to_one_place(logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While an import is at work the same one is refused, and works once it is over."""
+    files = [[file.path, file.sha256] for file in open_logs([logs], now=datetime.now(UTC)).describe().files]
+    asked: dict[str, Any] = {
+        "source": [str(logs)],
+        "format": None,
+        "since": None,
+        "until": None,
+        "mapping": {},
+        "files": files,
+    }
+    with Conversion(tmp_path / "out", asked=asked):
+        done = ran_here(capsys, "import", logs, "--out", tmp_path / "out")
+        assert done.code == 2 and "another import" in done.err and "is at work" in done.err
+    assert ran_here(capsys, "import", logs, "--out", tmp_path / "out").code == 0
+
+
+def test_what_was_given_up_is_cleared(
+    logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of an import that was interrupted and never gone on with do not stay hidden beside the next."""
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Conversion, "finish", interrupted)
+        assert ran_here(capsys, "import", logs, "--out", tmp_path / "out").code == 130
+    write(logs / "more.jsonl", one.litellm())
+    busy = Conversion(tmp_path / "out", asked={"another": "at work"})
+    with busy:
+        assert ran_here(capsys, "import", logs, "--out", tmp_path / "out").code == 0
+        assert [path.name for path in tmp_path.glob(".out*")] == [busy.folder.name]
+    assert ran_here(capsys, "import", logs, "--out", tmp_path / "out").code == 0
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_an_installed_package_brings_its_importer(tmp_path: Path) -> None:
+    """An importer in a wheel that pip installed is found by its entry point, recognises its logs, and imports them."""
+    needs_module("pip", "pip")
+    files = {
+        "acme_logs.py": "from stillwatch.ingest.importer import Importer, at\n"
+        "ACME = Importer(name='acme', title='Acme', marks=(('acme_id', 'when'),),"
+        " fields={'account_id': at('acme_id'), 'ts': at('when'), 'prompt': at('q.0.text')})\n",
+        "acme_logs-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: acme-logs\nVersion: 1\n",
+        "acme_logs-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "acme_logs-1.dist-info/entry_points.txt": "[stillwatch.sources]\nacme = acme_logs:ACME\n",
+        "acme_logs-1.dist-info/RECORD": "",
+    }
+    wheel = tmp_path / "acme_logs-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as made:
+        for name, text in files.items():
+            made.writestr(name, text)
+    place = tmp_path / "installed"
+    words = ["pip", "--disable-pip-version-check", "install", "-q", "--no-index", "--no-deps", "--target", str(place)]
+    subprocess.run([sys.executable, "-m", *words, str(wheel)], check=True, capture_output=True)
+    log = write(tmp_path / "log.jsonl", {"acme_id": "a", "when": 1_793_527_200, "q": [{"text": "why"}]})
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(place), str(ROOT / "src")])}
+    command = ["import", str(log), "--out", str(tmp_path / "out"), "--format", "acme"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stillwatch", *command], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [(row["account_id"], row["prompt"]) for row in rows(tmp_path / "out")] == [("a", "why")]
 
 
 def test_a_disk_that_is_full(

@@ -269,10 +269,13 @@ def test_lines_only_the_lenient_reader_takes(lines: Any, reading: Reader) -> Non
 
 
 def test_nesting_without_end(lines: Any, reading: Reader) -> None:
-    """A line nested a hundred thousand deep is a broken line, whether or not its key is wanted."""
+    """A line nested a hundred thousand deep is read without that, and noted; one that never closes is a broken line."""
     deep = b"[" * 100_000 + b"]" * 100_000
-    read = reading(lines([GOOD, GOOD.replace(b'"p"', deep), GOOD[:-1] + b', "other": ' + deep + b"}"]))
-    assert read.n_rows == 1 and read.rejects == {"line_broken_json": 2}
+    odd = [GOOD.replace(b'"p"', deep), GOOD[:-1] + b', "other": ' + deep + b"}", GOOD.replace(b'"p"', deep[:-9])]
+    read = reading(lines([GOOD, *odd]))
+    assert read.column("prompt")[0] == read.column("prompt")[2] == "p"
+    assert read.rejects == {"line_broken_json": 1}
+    assert read.notes == {"line_read_leniently": 2, "prompt_unreadable": 1}
 
 
 def test_a_long_prompt(written: Writer, reading: Reader, log_rows: Rows) -> None:

@@ -230,6 +230,38 @@ def test_an_access_log_completes_the_gateways_log(tmp_path: Path, reading: Reade
     assert sum(file.n_rows for file in read.source.describe().files) == 3
 
 
+def _trace(**changes: Any) -> Record:
+    """A row of Langfuse's legacy traces, which says whose the observations inside are."""
+    return {
+        "id": "trace-1", "timestamp": one.WHEN.isoformat(), "name": "chat", "user_id": one.ACCOUNT, "release": None,
+        "session_id": one.SESSION, "version": None, "project_id": "p", "environment": "default", "public": False,
+        "bookmarked": False, "tags": [], "metadata": {}, "input": "not a prompt", "output": "not an answer",
+    } | changes  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("a.jsonl", "b.jsonl"), ("b.jsonl", "a.jsonl")])
+def test_a_legacy_trace_says_whose_its_observations_are(
+    names: tuple[str, str], tmp_path: Path, reading: Reader
+) -> None:
+    """Generations without a user are of their trace's user, whatever file comes first; a trace is no exchange."""
+    bare = {name: value for name, value in one.langfuse().items() if name not in ("user_id", "session_id")}
+    write(tmp_path / names[0], bare, bare | {"id": "call-2"}, bare | {"id": "call-3", "trace_id": "trace-9"})
+    write(tmp_path / names[1], _trace(), _trace(id="trace-2"))
+    read = reading(tmp_path)
+    assert read.rows == [expected("langfuse"), expected("langfuse") | {"exchange_id": "call-2"}]
+    assert read.rejects == {"account_id_missing": 1, "not_an_exchange": 1}
+    assert read.notes == {"joined_by_request_id": 1}
+
+
+def test_legacy_traces_alone_are_no_exchanges(tmp_path: Path, reading: Reader) -> None:
+    """What a trace holds is told by its observations; alone it is counted, and two that disagree complete nothing."""
+    read = reading(write(tmp_path / "traces.jsonl", _trace(), _trace(id="trace-2")))
+    assert (read.n_rows, read.rejects) == (0, {"not_an_exchange": 2})
+    write(tmp_path / "traces.jsonl", _trace(), _trace(user_id="somebody-else"))
+    write(tmp_path / "calls.jsonl", one.langfuse() | {"user_id": None})
+    assert reading(tmp_path).rejects == {"account_id_missing": 1, "not_an_exchange": 2}
+
+
 def test_an_id_of_two_connections_joins_nothing(tmp_path: Path, reading: Reader) -> None:
     """A request id that an attacker sent again from elsewhere gives nobody somebody else's network."""
     bare = one.litellm() | {"requester_ip_address": None}
@@ -325,6 +357,33 @@ def test_an_odd_conversation_blinds_no_other(name: str, odd: Any, tmp_path: Path
     assert read.notes.get("messages_unreadable", 0) <= 1
 
 
+_DEEP = "[" * 5000 + "]" * 5000
+_DEEP_REQUEST = json.dumps(one.REQUEST)[:-1] + f', "deep": {_DEEP}}}'
+_DEEP_TURNS = json.dumps(one.REQUEST["messages"])[:-1] + f', {{"role": "tool", "content": {_DEEP}}}]'
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("spendlogs", one.spend_log() | {"proxy_server_request": _DEEP_REQUEST}),
+        ("spendlogs", one.spend_log() | {"proxy_server_request": "RAW REQUEST"}),
+        ("helicone", one.helicone() | {"request_body": _DEEP_REQUEST}),
+        ("langfuse", one.langfuse() | {"input": _DEEP_TURNS}),
+        ("litellm", one.litellm() | {"messages": "RAW TURNS"}),
+        ("openai", one.batch_line() | {"request": "RAW REQUEST"}),
+        ("otlp, new names", one.spans(one.NEW_NAMES | {"gen_ai.input.messages": _DEEP_TURNS})),
+    ],
+)
+def test_nesting_without_end_hides_no_prompt(name: str, record: Record, tmp_path: Path, reading: Reader) -> None:
+    """JSON thousands deep beside a prompt, in a text or plain, hides neither the prompt nor the rows beside it."""
+    text = json.dumps(record).replace('"RAW REQUEST"', _DEEP_REQUEST).replace('"RAW TURNS"', _DEEP_TURNS)
+    good = json.dumps(MADE[name][1])
+    (tmp_path / "log.jsonl").write_text("\n".join([good, text, good]), "utf-8")
+    read = reading(tmp_path / "log.jsonl")
+    assert [read.rows[0], read.rows[2]] == [expected(name)] * 2
+    assert read.column("prompt") == [one.PROMPT] * 3 and not read.rejects
+
+
 @pytest.mark.parametrize("odd", [{"arrayValue": {"values": [{"intValue": "1"}]}}, {"kvlistValue": {"values": []}}])
 @pytest.mark.parametrize("key", ["gen_ai.operation.name", "gen_ai.request.model", "gen_ai.input.messages"])
 def test_an_attribute_of_another_kind_ends_nothing(key: str, odd: Any, tmp_path: Path, reading: Reader) -> None:
@@ -335,6 +394,51 @@ def test_an_attribute_of_another_kind_ends_nothing(key: str, odd: Any, tmp_path:
     read = reading(write(tmp_path / "odd.jsonl", MADE[name][1], record, MADE[name][1]))
     assert [read.rows[0], read.rows[-1]] == [expected(name)] * 2
     assert read.n_accounted == 3
+
+
+@pytest.mark.parametrize("odd", [{"attributes": 5}, {"attributes": [{"key": 5}]}, {"traceId": []}, None, 7])
+def test_a_malformed_span_costs_no_other(odd: Any, tmp_path: Path, reading: Reader) -> None:
+    """Of an export of many spans those that are none are counted one by one, and the others are read."""
+    export = one.spans(one.NEW_NAMES)
+    spans = export["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    bad = spans[0] | odd if isinstance(odd, dict) else odd
+    export["resourceSpans"][0]["scopeSpans"][0]["spans"] = [spans[0], bad, spans[0], bad]
+    read = reading(f"otlp:{write(tmp_path / 'odd.jsonl', export, {'resourceSpans': 5})}")
+    assert read.rows == [expected("otlp, new names")] * 2
+    assert read.rejects == {"record_of_another_shape": 3}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_numbers_that_are_none_anywhere(name: str, tmp_path: Path, reading: Reader) -> None:
+    """Infinity, not-a-number and numbers of thousands of digits, in any place, end nothing and hide no other record."""
+    form, record = MADE[name]
+    good = json.dumps(record, default=str)
+    plain = json.loads(good)
+    odd = [json.dumps(put(plain, path, "ODD")) for path in places(plain)]
+    lines = [text.replace('"ODD"', number) for text in odd for number in ("NaN", "-Infinity", "1e999", "1" * 5000)]
+    (tmp_path / "log.jsonl").write_text("\n".join([good, *lines, good]), "utf-8")
+    read = reading(f"{form}:{tmp_path / 'log.jsonl'}")
+    assert [read.rows[0], read.rows[-1]] == [expected(name)] * 2
+    assert read.n_rows + sum(read.rejects.values()) == len(lines) + 2
+    assert "line_broken_json" not in read.rejects
+
+
+def places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values in a record, its table of prices left out."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = [(*above, key) for key, _ in inside if key != "model_map_information"]
+    return found + [path for key in found for path in places(value[key[-1]], key)]
+
+
+def put(record: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy of the record with another value at a path."""
+    copy = json.loads(json.dumps(record))
+    *above, last = path
+    place = copy
+    for key in above:
+        place = place[key]
+    place[last] = value
+    return copy
 
 
 def test_an_event_without_a_proper_name(tmp_path: Path, reading: Reader) -> None:
@@ -477,6 +581,14 @@ def test_an_importer_fills_canonical_columns(found: Importer) -> None:
     assert set(found.fields) <= {*EXCHANGES.names, importer.REQUEST, importer.ASIDE}
     assert set(found.switches) <= set(EXCHANGES.names) and found.switches
     assert found.marks and all(found.marks)
+
+
+@pytest.mark.parametrize("found", importers().values(), ids=lambda found: found.name)
+def test_every_channel_that_a_setting_hides_has_a_switch(found: Importer) -> None:
+    """For what a program logs only when it is told to, the importer says how to tell it."""
+    hidden = "account_id prompt completion ip user_agent end_user session_id".split()
+    if found.is_exchange:
+        assert not [name for name in hidden if name not in found.switches]
 
 
 def test_a_place_is_a_path() -> None:

@@ -173,9 +173,25 @@ def test_json_of_any_shape(hostile: Database) -> None:
     rows = read(logs)
     assert len(rows) == 2 * len(requests) and not +logs.tally.rejects
     by_id = {row["exchange_id"]: row for row in rows[len(requests) :]}
-    assert by_id["c1"]["prompt"] == "huge"
+    assert [row["prompt"] for row in rows[:2]] == ["deep", "huge"]
+    assert (by_id["c0"]["prompt"], by_id["c1"]["prompt"]) == ("deep", "huge")
     assert {row["prompt"] for row in rows[: len(requests)]}.isdisjoint({"7", "null", "true"})
     assert "bare" in {row["prompt"] for row in rows[: len(requests)]}
+
+
+def test_rows_that_arrive_behind_a_page_are_told(hostile: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that began long ago and ends while the table is read is missed, and counted; one ahead is read."""
+    monkeypatch.setattr(spendlogs, "PAGE_ROWS", 2)
+    put(hostile, *({} for _ in range(5)))
+    logs = SpendLogs(hostile.url)
+    early, late = ((one.WHEN + timedelta(days=days)).replace(tzinfo=None) for days in (-1, 1))
+    n_rows = 0
+    for n, (batches, _) in enumerate(logs.pages(ALWAYS)):
+        n_rows += sum(batch.num_rows for batch in batches)
+        if n == 1:
+            put(hostile, {"request_id": "behind", "startTime": early}, {"request_id": "ahead", "startTime": late})
+    assert n_rows == logs.n_read == 6
+    assert logs.tally.notes == {"arrived_while_read": 1}
 
 
 def test_names_are_values(hostile: Database) -> None:

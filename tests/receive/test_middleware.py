@@ -118,6 +118,25 @@ def test_odd_bodies_pass_and_leave_a_row(request_body: bytes, answer: bytes, sta
     assert (row["status"], row["prompt"]) == (str(status), None)
 
 
+def test_a_body_nested_without_end_is_logged_with_its_prompt(tmp_path: Path) -> None:
+    """Nobody hides a prompt behind nesting that a decoder gives up on, or behind a number that is none."""
+    app = ExchangeLog(server(json.dumps(one.RESPONSE).encode()), folder=tmp_path, keep_text=True, key=KEY)
+    deep = json.dumps(one.REQUEST)[:-1] + ', "seed": NaN, "deep": ' + "[" * 5000 + "]" * 5000 + "}"
+    asked(app, deep.encode())
+    assert [row["prompt"] for row in logged(tmp_path)] == [one.PROMPT]
+
+
+@pytest.mark.parametrize(
+    "choices", ['["x"]', "5", '[{"delta": 5}]', '[{"delta": {"content": 5, "tool_calls": [7]}}]', "{}"]
+)
+def test_an_odd_stream_is_answered(choices: str, tmp_path: Path) -> None:
+    """Whatever events a server sends, they pass, and the exchange is logged without what they do not say."""
+    events = f'data: {{"id": "x", "choices": {choices}}}\n\ndata: [DONE]\n\n'.encode()
+    app = ExchangeLog(server(events), folder=tmp_path, keep_text=True, key=KEY)
+    assert asked(app).body == events
+    assert [row["prompt"] for row in logged(tmp_path)] == [one.PROMPT]
+
+
 def test_other_paths_are_not_logged(tmp_path: Path) -> None:
     """Health checks and the like pass without a trace."""
     app = ExchangeLog(server(b"ok"), folder=tmp_path, key=KEY)

@@ -121,6 +121,32 @@ def test_packed_bodies(app: Receiver, tmp_path: Path) -> None:
     assert len(rows(tmp_path / "litellm")) == 2
 
 
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", " x-gzip"])
+def test_codings_have_no_case(coding: str, app: Receiver, tmp_path: Path) -> None:
+    """The name of the coding is read as HTTP has it (RFC 9110, 8.4.1)."""
+    body = gzip.compress(json.dumps(one.litellm()).encode())
+    assert call(app, "/v1/logs/litellm", body, GIVEN | {"content-encoding": coding}).status == 200
+    assert len(rows(tmp_path / "litellm")) == 1
+
+
+def test_packed_parts_without_end(app: Receiver) -> None:
+    """A body of very many empty parts is refused, since each costs a copy of the rest."""
+    body = gzip.compress(b"") * 5000
+    assert call(app, "/v1/logs/litellm", body, GIVEN | {"content-encoding": "gzip"}).status == 413
+
+
+def test_a_malformed_span_costs_no_other(app: Receiver, tmp_path: Path) -> None:
+    """Of an export with a span that is none the others are taken, and the answer is a partial success."""
+    export = one.spans(one.NEW_NAMES)
+    export["resourceSpans"][0]["scopeSpans"][0]["spans"].insert(0, {"attributes": 5})
+    answered = call(app, "/v1/traces", json.dumps(export).encode(), GIVEN | {"content-type": "application/json"})
+    assert answered.status == 200
+    assert json.loads(answered.body)["partialSuccess"] == {
+        "rejectedSpans": "1", "errorMessage": "record_of_another_shape: 1"
+    }  # fmt: skip
+    assert len(rows(tmp_path / "otlp")) == 1
+
+
 def test_otlp_says_what_it_did_not_take(app: Receiver) -> None:
     """Rejected spans and records are named in the answer that the protocol has for it; foreign spans are no loss."""
     users = ("user.id", "enduser.", "metadata.user_api")

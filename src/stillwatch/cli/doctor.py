@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 GOOD_SHARE = 0.5
 """A channel that fewer rows than this carry is called partly there."""
 
+_TOLD_WITH = {"system prompts": ("prompt",)}
+"""Channels that what turns on another column turns on as well."""
+
 
 def doctor(
     logs: Annotated[list[str], typer.Argument(help="Files, folders or patterns, as for scan.")],
@@ -79,7 +82,8 @@ def _examined(source: LogSource, rows: int) -> dict[str, Any]:
 def _told(channel: Channel, coverage: Coverage, used: Iterable[Importer]) -> dict[str, Any]:
     share = coverage.share(channel) if channel.in_logs else None
     is_missing = share is not None and share < GOOD_SHARE
-    texts = {one.title: text for one in used for name in reversed(channel.columns) if (text := one.switches.get(name))}
+    names = (*channel.columns, *_TOLD_WITH.get(channel.name, ()))
+    texts = {one.title: text for one in used for name in reversed(names) if (text := one.switches.get(name))}
     return {
         "channel": channel.name,
         "columns": list(channel.columns),

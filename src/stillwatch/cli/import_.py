@@ -16,8 +16,10 @@ import typer
 from stillwatch.cli.scan import instant_option, mapping_option, progress, with_format
 
 if TYPE_CHECKING:
+    from stillwatch.ingest.conform import Window
     from stillwatch.ingest.convert import Conversion
     from stillwatch.ingest.source import LogSource, Progress
+    from stillwatch.ingest.spendlogs import SpendLogs
 
 INTERRUPTED = 130
 
@@ -73,21 +75,22 @@ def _files(out: Path, asked: dict[str, Any], on_step: OnStep) -> dict[str, Any]:
     source = open_logs(with_format(asked["source"], asked["format"]), mapping=asked["mapping"], now=datetime.now(UTC))
     parts = source.parts()
     described = [part.describe().files[0] for part in parts]
-    conversion = Conversion(out, asked=asked | {"files": [[one.path, one.sha256] for one in described]})
     total = sum(file.n_bytes for file in described)
     passed = 0
 
     def on_progress(done: int, _: int) -> None:
         on_step("import", passed + done, total)
 
-    for part, file in zip(parts, described, strict=True):
-        if file.path in conversion.parts:
-            part.remember()
-        else:
-            facts: dict[str, Any] = {}
-            conversion.write(file.path, _read(part, asked, facts, on_progress), facts)
-        passed += file.n_bytes
-    return _finished(conversion, asked, {"files": [asdict(file) for file in described]})
+    told = asked | {"files": [[one.path, one.sha256] for one in described]}
+    with Conversion(out, asked=told) as conversion:
+        for part, file in zip(parts, described, strict=True):
+            if file.path in conversion.parts:
+                part.remember()
+            else:
+                facts: dict[str, Any] = {}
+                conversion.write(file.path, _read(part, asked, facts, on_progress), facts)
+            passed += file.n_bytes
+        return _finished(conversion, asked, {"files": [asdict(file) for file in described]})
 
 
 def _read(part: LogSource, asked: dict[str, Any], facts: dict[str, Any], on_progress: Progress) -> Iterator[Any]:
@@ -98,7 +101,7 @@ def _read(part: LogSource, asked: dict[str, Any], facts: dict[str, Any], on_prog
 
 def _database(source: list[str], out: Path, asked: dict[str, Any], key_file: Path | None, on_step: OnStep) -> Any:
     from stillwatch.errors import InputError
-    from stillwatch.ingest.conform import Tally, Window
+    from stillwatch.ingest.conform import Window
     from stillwatch.ingest.convert import Conversion
     from stillwatch.ingest.spendlogs import SpendLogs
     from stillwatch.ingest.times import as_us
@@ -106,33 +109,43 @@ def _database(source: list[str], out: Path, asked: dict[str, Any], key_file: Pat
 
     if len(source) > 1:
         raise InputError("a database is imported alone", got=f"{len(source)} sources", do="Import the rest apart")
+    if asked["mapping"] or asked["format"] not in (None, "spendlogs"):
+        raise InputError("a database is read as spendlogs only", got="--map or --format", do="Leave them out")
     logs = SpendLogs(source[0])
     key = RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ).subkey("rows").reveal()
     since, until = (as_us(bound) if bound else None for bound in (asked["since"], asked["until"]))
     window = Window(since=since, until=until, latest=as_us(datetime.now(UTC)) + 86_400_000_000)
     asked = asked | {"source": [logs.name]}
-    conversion = Conversion(out, asked=asked)
+    with Conversion(out, asked=asked) as conversion:
+        _pages(logs, conversion, window, on_step)
+        conversion.write_accounts(logs.accounts(key=key))
+        return _finished(conversion, asked, {})
+
+
+def _pages(logs: SpendLogs, conversion: Conversion, window: Window, on_step: OnStep) -> None:
+    """Write what a database holds, from where an earlier import stopped."""
+    from stillwatch.ingest.conform import Tally
+
     n_all, n_done = logs.estimate(), sum(part["n_rows"] for part in conversion.parts.values())
     ends = [part["end"] for part in conversion.parts.values()]
+    logs.n_read = max((part["n_read"] for part in conversion.parts.values()), default=0)
     held: list[Any] = []
-    end: Any = None
+    begin = end = ends[-1] if ends else None
 
     def settle() -> None:
         tally, logs.tally = logs.tally, Tally()
-        facts = {"end": end, "rejects": dict(+tally.rejects), "notes": dict(+tally.notes)}
-        conversion.write(f"until {end}", held, facts)
+        facts = {"end": end, "rejects": dict(+tally.rejects), "notes": dict(+tally.notes), "n_read": logs.n_read}
+        conversion.write(f"{len(conversion.parts)}, until {end}", held, facts)
         held.clear()
 
-    for n_pages, (batches, end) in enumerate(logs.pages(window, after=ends[-1] if ends else None), start=1):  # noqa: B007
+    for n_pages, (batches, end) in enumerate(logs.pages(window, after=begin), start=1):  # noqa: B007
         held += batches
         n_done += sum(batch.num_rows for batch in batches)
         on_step("import", min(n_done, n_all), n_all)
         if n_pages % _PAGES_PER_PART == 0 or sum(batch.nbytes for batch in held) > _PART_BYTES:
             settle()
-    if held or +logs.tally.rejects:  # the last rows may all be rejects
+    if held or +logs.tally.rejects or +logs.tally.notes:  # the last rows may all be rejects
         settle()
-    conversion.write_accounts(logs.accounts(key=key))
-    return _finished(conversion, asked, {})
 
 
 def _finished(conversion: Conversion, asked: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

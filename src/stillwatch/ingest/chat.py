@@ -7,6 +7,7 @@ the same; here each becomes a list of role and content, or one text. Every reade
 from __future__ import annotations
 
 import ipaddress
+import math
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -14,8 +15,11 @@ from typing import Any
 import msgspec
 
 from stillwatch.ingest.jsonl import lenient
+from stillwatch.kernels.nesting import DEEPEST
 
-_DEEPEST = 8
+_DEEPEST = DEEPEST
+"""Levels that a text is looked for in: all that a lenient reading keeps."""
+
 _OK = range(200, 300)
 _OPERATIONS = {
     "chat": "chat",
@@ -262,7 +266,7 @@ def status(value: Any) -> str | None:
     """An HTTP status as text; success without a number is 200, failure without one is `error`."""
     if value in ("success", 200):
         return "200"
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value in (math.inf, -math.inf):
         return None
     text = str(int(value)) if isinstance(value, (int, float)) else value.strip().lower()
     if text in ("success", "ok", "succeeded"):

@@ -7,13 +7,16 @@ import goes on with.
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,20 +31,33 @@ _GROUP_ROWS = 100_000
 
 
 class Conversion:
-    """One import on its way to `out`. `asked` is whatever tells this import from another; it is what resumes."""
+    """One import on its way to `out`, which nobody else writes within the `with` block.
+
+    `asked` is whatever tells this import from another; it is what resumes.
+    """
 
     def __init__(self, out: Path, *, asked: Mapping[str, Any]) -> None:
         self.out = out.absolute()
         check_target(self.out)
         told = json.dumps(asked, sort_keys=True, default=str).encode()
-        self._folder = self.out.parent / f".{self.out.name}.import-{hashlib.sha256(told).hexdigest()[:16]}"
+        self.folder = self.out.parent / f".{self.out.name}.import-{hashlib.sha256(told).hexdigest()[:16]}"
         try:
-            for folder in (self._folder, self._folder / EXCHANGES_FOLDER):
+            for folder in (self.folder, self.folder / EXCHANGES_FOLDER):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._held = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise InputError(f"cannot write {out}", got=error.strerror, do="Name another --out") from error
+        if not _is_free(self._held):
+            os.close(self._held)
+            raise InputError(f"another import to {out} is at work", do="Wait for it, or end it")
         self.parts: dict[str, dict[str, Any]] = self._resumed()
         self.n_resumed = len(self.parts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._held)
 
     def write(self, name: str, batches: Iterable[pa.RecordBatch], facts: Mapping[str, Any] | None = None) -> int:
         """Write one part, unless it was written before, and return its rows; it is on disk when the call returns.
@@ -49,7 +65,7 @@ class Conversion:
         `facts` is read when the rows are, so that it may be filled by reading them.
         """
         number = len(self.parts)
-        path = self._folder / EXCHANGES_FOLDER / f"part-{number:05d}.parquet"
+        path = self.folder / EXCHANGES_FOLDER / f"part-{number:05d}.parquet"
         draft = path.with_suffix(".draft")
         n_rows = 0
         with pq.ParquetWriter(draft, EXCHANGES, compression="zstd", version="2.6") as writer:
@@ -67,29 +83,41 @@ class Conversion:
         else:
             draft.unlink()
         self.parts[name] = {"n_rows": n_rows, **(facts or {})}
-        _write(self._folder / _STATE, self.parts)
+        _write(self.folder / _STATE, self.parts)
         return n_rows
 
     def write_accounts(self, accounts: pa.Table) -> None:
         """Write what the source knows of accounts."""
-        draft = self._folder / f"{ACCOUNTS_FILE}.draft"
+        draft = self.folder / f"{ACCOUNTS_FILE}.draft"
         pq.write_table(accounts, draft, compression="zstd", version="2.6")
-        _settle(draft, self._folder / ACCOUNTS_FILE)
+        _settle(draft, self.folder / ACCOUNTS_FILE)
 
     def finish(self, manifest: Mapping[str, Any]) -> Path:
         """Put the folder in its place; an earlier import there is replaced."""
-        _write(self._folder / MANIFEST, {"complete": True, "schema_version": SCHEMA_VERSION, **manifest})
-        (self._folder / _STATE).unlink(missing_ok=True)
-        old = self._folder.with_name(f"{self._folder.name}.replaced")
+        _write(self.folder / MANIFEST, {"complete": True, "schema_version": SCHEMA_VERSION, **manifest})
+        (self.folder / _STATE).unlink(missing_ok=True)
+        old = self.folder.with_name(f"{self.folder.name}.replaced")
         if self.out.exists():
             self.out.rename(old)
-        self._folder.rename(self.out)
+        self.folder.rename(self.out)
         shutil.rmtree(old, ignore_errors=True)
+        self._clear()
         return self.out
+
+    def _clear(self) -> None:
+        """Remove what other imports to the same place left half done: nobody would look for prompts there."""
+        for left in self.out.parent.glob(f".{glob.escape(self.out.name)}.import-*"):
+            with suppress(OSError):
+                held = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    if _is_free(held):
+                        shutil.rmtree(left, ignore_errors=True)
+                finally:
+                    os.close(held)
 
     def _resumed(self) -> dict[str, dict[str, Any]]:
         try:
-            parts = json.loads((self._folder / _STATE).read_text("utf-8"))
+            parts = json.loads((self.folder / _STATE).read_text("utf-8"))
         except (OSError, ValueError):
             return {}
         return parts if isinstance(parts, dict) else {}
@@ -104,6 +132,17 @@ def check_target(out: Path) -> None:
             f"{out} is not empty and holds no import", expected="a new folder, or one that an import wrote",
             do="Name another --out; nothing was changed",
         )  # fmt: skip
+
+
+def _is_free(folder: int) -> bool:
+    """Whether no other program works in an open folder; from now on this one does."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

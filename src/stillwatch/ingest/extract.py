@@ -7,7 +7,6 @@ skipped and not built. A record of another shape than the type (a number where a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from operator import attrgetter, itemgetter
@@ -28,7 +27,7 @@ FIRST = "0"
 _ALWAYS = frozenset({"account_id", "ts", REQUEST})
 """Columns that are there though no row has a value."""
 
-_BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
+_BAD_VALUE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _OPENING = frozenset({answer, n_tool_calls, stop_reason})
@@ -87,13 +86,22 @@ class Cells(NamedTuple):
     n_excluded: int
 
 
+class Found(NamedTuple):
+    """Values of `n_rows` records each, by path."""
+
+    values: dict[str, list[Any]]
+    n_rows: int
+
+
 class Extractor:
-    """Reads the `wanted` canonical columns of an importer's records."""
+    """Reads the `wanted` canonical columns of an importer's records; `paths` are the places it looks at."""
 
     def __init__(self, importer: Importer, wanted: Iterable[str]) -> None:
         names = {*wanted, REQUEST, ASIDE}
         self.importer = importer
         self.fields = {name: places for name, places in importer.fields.items() if name in names}
+        places = [place.path for places in self.fields.values() for place in places]
+        self.paths = list(dict.fromkeys([*places, *importer.only]))
         self._root = Node()
         if importer.explode is None:
             kinds = {place.path: place.kind for places in self.fields.values() for place in places}
@@ -112,12 +120,6 @@ class Extractor:
         kind: Any = self._root.kind if importer.explode is None else importer.record
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind | list[kind])
 
-    @property
-    def paths(self) -> list[str]:
-        """Every path that is looked at."""
-        places = [place.path for places in self.fields.values() for place in places]
-        return list(dict.fromkeys([*places, *self.importer.only]))
-
     def shaped(self, record: Mapping[str, Any]) -> Any:
         """A record that was decoded to plain objects, as if it had been decoded to this extractor's type."""
         if self.importer.explode is not None:
@@ -126,15 +128,13 @@ class Extractor:
 
     def cells(self, records: Sequence[Any]) -> Cells:
         """The values of each canonical column: a list, of conversations an Arrow array."""
-        return self._cells(*self._found(records))
+        return self.gathered([self.found(records)])
 
-    def gathered(self, parts: Iterable[Sequence[Any]]) -> Cells:
-        """The same of records that come part by part, so that few of them are held at a time."""
+    def gathered(self, parts: Iterable[Found]) -> Cells:
+        """The same of what was found in records part by part, so that few records are held at a time."""
         all_found: dict[str, list[Any]] = {}
         n_all = 0
-        for records in parts:
-            found, n_rows = self._found(records)
-            del records  # their memory serves the next part
+        for found, n_rows in parts:
             for path in dict.fromkeys(chain(all_found, found)):
                 values = found.get(path) or [None] * n_rows
                 if path in all_found:
@@ -144,25 +144,18 @@ class Extractor:
             n_all += n_rows
         return self._cells(all_found, n_all)
 
-    def _found(self, records: Sequence[Any]) -> tuple[dict[str, list[Any]], int]:
-        """The values at each path that records have, and how many rows these are."""
+    def found(self, records: Sequence[Any]) -> Found:
+        """The values at each path that records have."""
         if self.importer.explode is not None:
-            return self._exploded(self.importer.explode(records))
+            return self.found_in(self.importer.explode(records, self.paths))
         found: dict[str, list[Any]] = {}
         _descend(self._root, records, "", found)
-        return found, len(records)
+        return Found(found, len(records))
 
-    def cells_of(self, exploded: Exploded) -> Cells:
+    def found_in(self, exploded: Exploded) -> Found:
         """The same of the flat rows that records were exploded to."""
-        return self._cells(*self._exploded(exploded))
-
-    def _exploded(self, exploded: Exploded) -> tuple[dict[str, list[Any]], int]:
-        rows, columns = exploded
-        there = set[str]().union(*rows)
-        paths = [path for path in self.paths if path in there and path not in columns]
-        found = dict(zip(paths, _columns(paths, rows), strict=True)) if rows and paths else {}
-        found |= {path: list(columns[path]) for path in self.paths if path in columns}
-        return found, len(rows)
+        n_rows, columns = exploded
+        return Found({path: list(columns[path]) for path in self.paths if path in columns}, n_rows)
 
     def _cells(self, found: dict[str, list[Any]], n_rows: int) -> Cells:
         kept = self._kept(found, n_rows)
@@ -222,13 +215,6 @@ def _plain(value: Any) -> Any:
     if type(value) is not list:
         return value
     return [{"role": one.role, "content": one.content} if type(one) is Turn else one for one in value]
-
-
-def _columns(paths: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterable[list[Any]]:
-    if len(paths) > 1:
-        with suppress(KeyError):  # nearly every row has nearly every key
-            return list(map(list, zip(*map(itemgetter(*paths), rows), strict=True)))
-    return list(map(list, zip(*(tuple(map(row.get, paths)) for row in rows), strict=True)))
 
 
 def _shaped(value: Any, node: Node) -> Any:

@@ -90,7 +90,7 @@ def read_file(entry: OpenFile, wanted: Sequence[str], *, window: Window, threads
         needed.add("messages")
     if entry.importer is not None:
         raws = imported.read(entry.file, entry.importer, needed, window=window, threads=threads)
-        return entry.join.complete(raws) if entry.join else raws
+        return entry.join.complete(raws, are_exchanges=entry.importer.is_exchange) if entry.join else raws
     chosen = {name: sources[name] for name in sorted(needed) if name in sources}
     if entry.file.format == "parquet":
         return parquet.read(entry.file, chosen, window=window, threads=threads)

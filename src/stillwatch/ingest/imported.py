@@ -20,10 +20,8 @@ from stillwatch.errors import InputError
 from stillwatch.ingest import delimited, parquet
 from stillwatch.ingest.conform import Window
 from stillwatch.ingest.discover import LogFile
-from stillwatch.ingest.extract import Cells, Extractor
+from stillwatch.ingest.extract import Cells, Extractor, Found
 from stillwatch.ingest.formats import protobuf
-from stillwatch.ingest.formats.otlp import called, together
-from stillwatch.ingest.formats.wire import Calls
 from stillwatch.ingest.importer import Importer, dotted, named, recognise
 from stillwatch.ingest.jsonl import lenient
 from stillwatch.ingest.raw import Columns, Raw
@@ -62,14 +60,12 @@ def choose(file: LogFile, columns: Columns) -> tuple[Importer, Columns] | None:
 
 def _exploded(file: LogFile, importer: Importer, records: Sequence[Any]) -> Iterator[Sequence[str]]:
     """The keys of the rows that a sample of records holds."""
-    assert importer.explode is not None
     if file.format == "protobuf":
-        for export in protobuf.exports(_whole(file))[:_SAMPLE_LINES]:
-            with suppress(InputError):
-                yield called(protobuf.explode(export)).names
+        yield from map(protobuf.names, protobuf.exports(_whole(file))[0][:_SAMPLE_LINES])
     for record in records:
         with suppress(*_REFUSED):
-            yield importer.explode([msgspec.convert(record, importer.record, strict=False)]).names
+            converted = msgspec.convert(record, importer.record, strict=False)
+            yield list(importer.names([converted])) if importer.names else []
 
 
 def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Window, threads: int) -> Iterator[Raw]:
@@ -132,17 +128,30 @@ def _patiently(line: bytes, extractor: Extractor, rejects: Counter[str], notes: 
         return []
     kept = []
     for record in value if isinstance(value, list) else [value]:
-        try:
-            kept.append(extractor.shaped(record) if isinstance(record, dict) else None)
-        except _REFUSED:
-            rejects["record_of_another_shape"] += 1
+        if isinstance(record, dict):
+            kept += _shaped(record, extractor, rejects)
         else:
-            if kept[-1] is None:
-                rejects["line_not_an_object"] += 1
-                kept.pop()
+            rejects["line_not_an_object"] += 1
     if note and kept:
         notes[note] += 1
     return kept
+
+
+def _shaped(record: Mapping[str, Any], extractor: Extractor, rejects: Counter[str]) -> list[Any]:
+    """A record as the extractor takes it; of one that it does not take, the parts it takes."""
+    parts = extractor.importer.parts
+    shaped = []
+    try:
+        return [extractor.shaped(record)]
+    except _REFUSED:
+        inside = list(parts(record)) if parts else []
+    for part in inside:
+        try:
+            shaped.append(extractor.shaped(part))
+        except _REFUSED:
+            rejects["record_of_another_shape"] += 1
+    rejects["record_of_another_shape"] += not inside
+    return shaped
 
 
 def _read_lines(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
@@ -152,7 +161,7 @@ def _read_lines(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
             rejects, notes = Counter[str](), Counter[str]()
             parts = chain([first], islice(coming, BLOCK_BYTES // _PART_BYTES - 1))
             with _uncollected():
-                found = extractor.gathered(_decoded(parts, extractor, rejects, notes))
+                found = extractor.gathered(map(extractor.found, _decoded(parts, extractor, rejects, notes)))
             yield raw(found, stream.n_read, rejects, notes)
             del found  # its memory serves the next block
         if stream.cut:
@@ -192,18 +201,35 @@ def _read_document(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
 
 
 def _read_protobuf(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
-    found = protobuf.exports(_whole(file))
-    for start in range(0, len(found), _BATCH_RECORDS):
+    exports, is_cut = protobuf.exports(_whole(file))
+    coming = iter(_grouped(exports, _PART_BYTES))
+    n_bytes, n_done = sum(map(len, exports)), 0
+    for first in coming:
         rejects: Counter[str] = Counter()
-        told: list[Calls] = []
-        for export in found[start : start + _BATCH_RECORDS]:
-            try:
-                told.append(protobuf.explode(export))
-            except InputError:
-                rejects["record_of_another_shape"] += 1
-        yield raw(
-            extractor.cells_of(called(together(told))), file.n_bytes * (start + 1) // len(found), rejects, Counter()
-        )
+        parts = [first, *islice(coming, BLOCK_BYTES // _PART_BYTES - 1)]
+        with _uncollected():
+            found = extractor.gathered(_exploded_parts(parts, extractor, rejects))
+        n_done += sum(len(export) for part in parts for export in part)
+        yield raw(found, file.n_bytes * n_done // max(1, n_bytes), rejects, Counter())
+    if is_cut:
+        yield Raw(done_bytes=file.n_bytes, rejects={"truncated_file": 1})
+
+
+def _exploded_parts(parts: Iterable[Sequence[bytes]], extractor: Extractor, rejects: Counter[str]) -> Iterator[Found]:
+    for exports in parts:
+        exploded, n_refused = protobuf.explode(exports, extractor.paths)
+        rejects["record_of_another_shape"] += n_refused
+        yield extractor.found_in(exploded)
+
+
+def _grouped(exports: Sequence[bytes], n_bytes: int) -> Iterator[Sequence[bytes]]:
+    """Exports in groups of about as many bytes."""
+    start = size = 0
+    for n, export in enumerate(exports, start=1):
+        size += len(export)
+        if size >= n_bytes or n == len(exports):
+            yield exports[start:n]
+            start, size = n, 0
 
 
 def _read_table(raws: Iterator[Raw], extractor: Extractor) -> Iterator[Raw]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from itertools import chain
 from typing import Any, NamedTuple
 
 from stillwatch.errors import InputError
@@ -39,6 +38,7 @@ _BUILT_IN = {
         "otlp": "otlp",
         "envoy": "envoy",
         "langfuse": "langfuse",
+        "langfuse_traces": "langfuse",
         "helicone": "helicone",
         "exchangelog": "exchangelog",
     }.items()
@@ -58,15 +58,10 @@ class Place:
 
 
 class Exploded(NamedTuple):
-    """Flat rows, and columns of as many values beside them; where both have a name the column counts."""
+    """Flat rows as columns, by name, of `n_rows` values each."""
 
-    rows: Sequence[Mapping[str, Any]]
+    n_rows: int
     columns: Mapping[str, list[Any]]
-
-    @property
-    def names(self) -> list[str]:
-        """Every name that some row or column has."""
-        return list(dict.fromkeys(chain(chain.from_iterable(self.rows), self.columns)))
 
 
 def at(*paths: str, read: Callable[[Any], Any] | None = None, kind: Any = Any) -> tuple[Place, ...]:
@@ -83,10 +78,13 @@ class Importer:
         marks: sets of dotted keys; a record that has all of any one set is taken for this format.
         fields: canonical column, REQUEST or ASIDE -> places. only: path -> values; a record with another value there is
             no model call. A path that a record lacks excludes nothing.
-        explode: where one record holds many exchanges: makes flat rows of records, whose keys are then the paths.
+        explode: where one record holds many exchanges: makes flat rows of records, with those columns that are wanted,
+            whose names are then the paths. names: the names of all that these rows have.
+        parts: the exchanges inside a record, as records: each is read alone where the whole record cannot be.
         record: the type a record is decoded to where `explode` is given.
         whole_keys: paths that a record may also hold as one key with dots in its name.
         asides: dotted keys, one of which a sample shows where these logs hold records told aside.
+        is_exchange: whether a record told aside that completes no exchange is one itself.
         switches: canonical column -> what to set in the program that writes these logs, for it to be there.
     """
 
@@ -95,10 +93,13 @@ class Importer:
     marks: tuple[tuple[str, ...], ...]
     fields: Mapping[str, tuple[Place, ...]]
     only: Mapping[str, Collection[str]] = field(default_factory=dict)
-    explode: Callable[[Sequence[Any]], Exploded] | None = None
+    explode: Callable[[Sequence[Any], Collection[str]], Exploded] | None = None
+    names: Callable[[Sequence[Any]], Iterable[str]] | None = None
+    parts: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]] | None = None
     record: Any = Any
     whole_keys: tuple[str, ...] = ()
     asides: tuple[str, ...] = ()
+    is_exchange: bool = True
     switches: Mapping[str, str] = field(default_factory=dict)
 
     def mapped(self, mapping: Mapping[str, str]) -> Importer:

@@ -46,14 +46,17 @@ class Join:
         self._sure: Bools = np.zeros(0, np.bool_)
         self._used: Bools = np.zeros(0, np.bool_)
 
-    def complete(self, raws: Iterable[Raw]) -> Iterator[Raw]:
-        """The raw batches, each row completed; rows that completed another are left out and counted."""
+    def complete(self, raws: Iterable[Raw], *, are_exchanges: bool = True) -> Iterator[Raw]:
+        """The raw batches, each row completed; rows that completed another are left out and counted.
+
+        So are rows told aside that completed none, where these are no exchanges themselves.
+        """
         if self._table is None:
             self._gather()
         for raw in raws:
-            yield self._completed(raw) if raw.n_rows and REQUEST in raw.cells else raw
+            yield self._completed(raw, are_exchanges) if raw.n_rows and REQUEST in raw.cells else raw
 
-    def _completed(self, raw: Raw) -> Raw:
+    def _completed(self, raw: Raw, are_exchanges: bool) -> Raw:
         ids = _texts(raw.cells[REQUEST])
         aside = np.array([bool(value) for value in raw.cells.get(ASIDE, [False] * raw.n_rows)])
         at = self._find(ids)
@@ -64,12 +67,17 @@ class Join:
         if len(own):
             self._fill(cells, own, at[own], raw.n_rows)
         n_gone = int(np.count_nonzero(gone))
-        if not n_gone:
+        none = np.zeros(len(aside), np.bool_) if are_exchanges else aside & ~gone
+        n_none = int(np.count_nonzero(none))
+        if not n_gone and not n_none:
             return replace(raw, cells=cells)
-        kept = np.flatnonzero(~gone)
+        kept = np.flatnonzero(~(gone | none))
         cells = {name: _taken(values, kept) for name, values in cells.items()}
-        notes = Counter(raw.notes) + Counter(joined_by_request_id=n_gone)
-        return replace(raw, cells=cells, n_rows=len(kept), n_joined=n_gone, notes=notes)
+        return replace(
+            raw, cells=cells, n_rows=len(kept), n_joined=n_gone,
+            notes=Counter(raw.notes) + Counter(joined_by_request_id=n_gone),
+            rejects=Counter(raw.rejects) + Counter(not_an_exchange=n_none),
+        )  # fmt: skip
 
     def _fill(self, cells: dict[str, list[Any]], own: Ints, at: Ints, n_rows: int) -> None:
         assert self._table is not None

@@ -1,7 +1,8 @@
 """jsonl: column names and raw batches of JSON lines, plain or packed.
 
 Lines are decoded many at a time by msgspec, only the keys asked for. A line it refuses gets a second, lenient reading
-(NaN, lone surrogates, control characters, invalid UTF-8); what that refuses too is rejected by name.
+(NaN, lone surrogates, control characters, invalid UTF-8, nesting without end); what that refuses too is rejected by
+name.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from stillwatch.errors import InputError
 from stillwatch.ingest.discover import LogFile
 from stillwatch.ingest.raw import Columns, Raw
 from stillwatch.ingest.stream import BLOCK_BYTES, Stream, blocks, first_block
+from stillwatch.kernels.nesting import shallow
 
 _SAMPLE_LINES = 1000
 _SAMPLE_WINDOWS = 8
 _SAMPLE_BYTES = 64 << 10
 _DEPTH = 3
+_MOST_DIGITS = 4000
+"""Python refuses to read numbers of more than 4300."""
 
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -113,15 +117,20 @@ def _decode(
 def lenient(line: bytes, *, lists: bool = False) -> tuple[Any, str]:
     """One line by the standard library, with the note it deserves; None and the reason where that refuses it too.
 
-    With `lists` a list of records will do.
+    With `lists` a list of records will do. What lies deeper than a hundred levels becomes null: no column reads it.
     """
-    text = line.decode("utf-8", "surrogateescape")
+    text = shallow(line).decode("utf-8", "surrogateescape")
     note = "line_read_leniently" if text.isascii() or _is_utf8(line) else "line_invalid_utf8"
     try:
-        row = _clean(json.loads(text, strict=False))
+        row = _clean(json.loads(text, strict=False, parse_int=_whole))
     except (ValueError, RecursionError):
         return None, "line_broken_json"
     return (row, note) if isinstance(row, (dict, list) if lists else dict) else (None, "line_not_an_object")
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; one too long for Python is as good as infinite."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.copysign(math.inf, -1 if digits[0] == "-" else 1)
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -33,6 +33,8 @@ _TOO_BIG = ("model_map_information", "model_map_value")
 """What LiteLLM repeats on every row of metadata: the model's prices."""
 
 _FIRST = ("-infinity", "")
+_WINDOW = '(%s::timestamp is null or "startTime" >= %s) and (%s::timestamp is null or "startTime" < %s)'
+_COUNT = f'select count(*) from "{_TABLE}" where "startTime" is not null and {_WINDOW}'  # noqa: S608 (names are ours)
 _CHUNK_BYTES = 32 << 20
 """Of text that is held at a time: a client may send requests of many megabytes."""
 
@@ -42,10 +44,14 @@ _PRISMAS = frozenset("schema connection_limit pool_timeout pgbouncer sslaccept s
 
 @dataclass(slots=True)
 class SpendLogs:
-    """The spend logs of one database. `url` is a libpq address; a password in it is shown nowhere."""
+    """The spend logs of one database. `url` is a libpq address; a password in it is shown nowhere.
+
+    `n_read`: rows read, those of an earlier reading that this one goes on from included.
+    """
 
     url: str = field(repr=False)
     tally: Tally = field(default_factory=Tally)
+    n_read: int = 0
 
     @property
     def name(self) -> str:
@@ -86,10 +92,14 @@ class SpendLogs:
                 n_rows = 0
                 for rows in self._chunks(connection, sql, last, window):
                     n_rows += len(rows)
+                    self.n_read += len(rows)
                     last = rows[-1]["startTime"], rows[-1]["request_id"]
                     yield self._conformed(rows, extractor, window), last
             lost = connection.execute(f'select count(*) from "{_TABLE}" where "startTime" is null')  # noqa: S608
             self.tally.rejects += Counter(ts_missing=lost.fetchone()[0])
+            # LiteLLM writes a row when its answer ends, under the time at which it began: behind a page already read.
+            there_now = connection.execute(_COUNT, _bounds(window)).fetchone()[0]
+            self.tally.notes += Counter(arrived_while_read=max(0, there_now - self.n_read))
 
     def accounts(self, *, key: bytes) -> pa.Table:
         """What the keys and users of the database say of each account; e-mail addresses become keyed hashes.
@@ -156,11 +166,10 @@ class SpendLogs:
 
     def _chunks(self, connection: Any, sql: str, last: Sequence[str], window: Window) -> Iterator[list[dict[str, Any]]]:
         """The rows of one page, as many at a time as are held at once."""
-        bounds = [_naive(bound) for bound in (window.since, window.until)]
         cursor = connection.cursor()
         rows: list[dict[str, Any]] = []
         n_bytes = 0
-        for row in cursor.stream(sql, [*last, bounds[0], bounds[0], bounds[1], bounds[1], PAGE_ROWS]):
+        for row in cursor.stream(sql, [*last, *_bounds(window), PAGE_ROWS]):
             rows.append(dict(zip([column.name for column in cursor.description], row, strict=True)))
             n_bytes += sum(len(value) for value in row if type(value) is str)
             if n_bytes >= _CHUNK_BYTES:
@@ -197,6 +206,12 @@ def _json(raw: bytes | str) -> Any:
     return None
 
 
+def _bounds(window: Window) -> list[datetime | None]:
+    """The parameters of `_WINDOW`."""
+    since, until = _naive(window.since), _naive(window.until)
+    return [since, since, until, until]
+
+
 def _query(names: Sequence[str], *, is_jsonb: bool) -> str:
     """The statement of one page; bounds are parameters, names are ours."""
     needed = dict.fromkeys(["startTime", "request_id", *names])
@@ -206,8 +221,7 @@ def _query(names: Sequence[str], *, is_jsonb: bool) -> str:
     columns = ", ".join(shorter.get(name, f'"{name}"') for name in needed)
     return (
         f'select {columns} from "{_TABLE}" '  # noqa: S608 (no name comes from outside)
-        'where ("startTime", request_id) > (%s, %s) and (%s::timestamp is null or "startTime" >= %s) '
-        'and (%s::timestamp is null or "startTime" < %s) order by "startTime", request_id limit %s'
+        f'where ("startTime", request_id) > (%s, %s) and {_WINDOW} order by "startTime", request_id limit %s'
     )
 
 

@@ -23,10 +23,11 @@ from typing import Any
 
 import msgspec
 
-from stillwatch.errors import StillwatchError
+from stillwatch.ingest.chat import prose
 from stillwatch.ingest.extract import row
 from stillwatch.ingest.formats.openai import OPENAI
 from stillwatch.ingest.importer import ASIDE
+from stillwatch.ingest.jsonl import lenient
 from stillwatch.keys import RootKey, state_home
 from stillwatch.receive.spool import Spool
 
@@ -121,7 +122,7 @@ class ExchangeLog:
         assert self._spool is not None
         try:
             self._spool.append(one | {ASIDE: False} for one in row(OPENAI, self._record(scope, seen)))
-        except (StillwatchError, OSError, ValueError, TypeError, RecursionError) as error:
+        except Exception as error:  # whatever it is, it is no reason to fail a request
             _LOG.warning("an exchange was not logged: %s", type(error).__name__)
 
     def _record(self, scope: Message, seen: Seen) -> dict[str, Any]:
@@ -166,7 +167,8 @@ def _loaded(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return _streamed(body)
+        found = lenient(body)[0] if body.lstrip()[:1] == b"{" else None
+        return _streamed(body) if found is None else found
 
 
 def _streamed(body: bytes) -> dict[str, Any] | None:
@@ -182,12 +184,16 @@ def _streamed(body: bytes) -> dict[str, Any] | None:
         if not isinstance(event, dict):
             continue
         whole |= {name: event[name] for name in ("id", "model", "created", "usage") if event.get(name)}
-        for choice in (event.get("choices") or [])[:1]:
-            delta = choice.get("delta") or {}
-            said.append(delta.get("content") or choice.get("text") or "")
-            calls += sum(1 for call in delta.get("tool_calls") or [] if call.get("id"))
+        for choice in _dicts(event.get("choices"))[:1]:
+            delta = choice["delta"] if isinstance(choice.get("delta"), dict) else {}
+            said.append(prose(delta.get("content") or choice.get("text")) or "")
+            calls += sum(bool(call.get("id")) for call in _dicts(delta.get("tool_calls")))
             whole["finish"] = choice.get("finish_reason") or whole.get("finish")
     if not whole:
         return None
     message = {"role": "assistant", "content": "".join(said), "tool_calls": [{}] * calls}
     return whole | {"choices": [{"message": message, "finish_reason": whole.pop("finish", None)}]}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

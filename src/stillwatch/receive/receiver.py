@@ -21,11 +21,10 @@ from typing import Any
 
 import msgspec
 
-from stillwatch.errors import ExtraMissing, InputError, StillwatchError
+from stillwatch.errors import InputError, StillwatchError
 from stillwatch.ingest.conform import Tally, Window, conform
 from stillwatch.ingest.extract import Cells, Extractor
 from stillwatch.ingest.formats import protobuf
-from stillwatch.ingest.formats.otlp import called
 from stillwatch.ingest.imported import decode
 from stillwatch.ingest.importer import ASIDE, REQUEST, importers
 from stillwatch.keys import Secret
@@ -47,8 +46,11 @@ PATIENCE_S = 60.0
 
 _OTLP_PATHS = ("/v1/traces", "/v1/logs")
 _UNDECODABLE = ("line_broken_json", "line_not_an_object", "record_of_another_shape")
-_CODES = {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 500: 13, 501: 12, 503: 14}
+_CODES = {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 413: 8, 415: 3, 500: 13, 503: 14}
 """HTTP status -> google.rpc.Code."""
+
+_MOST_PARTS = 1000
+"""Packed parts of one body; what follows a part is copied once for each."""
 
 _LONGEST_MESSAGE = 127
 """Bytes; a longer one would need a length of two bytes in protobuf."""
@@ -95,12 +97,12 @@ class Receiver:
         headers = {name.lower(): value for name, value in scope["headers"]}
         try:
             self._admit(scope, headers)
-            body = _unpacked(await self._body(receive), headers.get(b"content-encoding", b"").decode("latin-1"))
+            body = await self._body(receive)
             status, answer, kind = 200, *await asyncio.to_thread(self._take, scope["path"], body, headers)
         except Refused as error:
             status, answer, kind = error.status, *_refusal(scope["path"], headers, error.status, error.says)
         except StillwatchError as error:
-            status = 501 if isinstance(error, ExtraMissing) else 503
+            status = 503
             answer, kind = _refusal(scope["path"], headers, status, str(error))
         except asyncio.CancelledError:  # the program ends; what is left of the body is not waited for
             status, (answer, kind) = 503, _refusal(scope["path"], headers, 503, "the receiver ends; send it again")
@@ -148,20 +150,22 @@ class Receiver:
 
     def _take(self, path: str, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[bytes, str]:
         """Rows of a body, written; what to answer, and its type."""
+        body = _unpacked(body, headers.get(b"content-encoding", b"").decode("latin-1").strip().lower())
         tally = Tally()
         is_protobuf = _is_protobuf(headers)
         name = "litellm" if path == "/v1/logs/litellm" else "otlp"
         extractor = self._extractors[name]
         if is_protobuf and name == "otlp":
-            try:
-                cells = extractor.cells_of(called(protobuf.explode(body, signal=path.rpartition("/")[2])))
-            except InputError as error:
-                raise Refused(400, str(error)) from error
+            exploded, n_refused = protobuf.explode([body], extractor.paths, signal=path.rpartition("/")[2])
+            if n_refused:
+                raise Refused(400, f"these {len(body)} bytes are no OTLP export in protobuf")
+            cells = extractor.gathered([extractor.found_in(exploded)])
         else:
             # A body over many lines is one document; a collector's or LiteLLM's is one line or one record per line.
             records = decode(_lines(body), extractor, tally.rejects, tally.notes)
             lost = {reason: tally.rejects[reason] for reason in _UNDECODABLE if tally.rejects[reason]}
-            if name == "otlp" and (lost or not records):
+            # A malformed span among others is told as a partial success; a body that is none is refused.
+            if name == "otlp" and (not records or lost.keys() - {"record_of_another_shape"}):
                 raise Refused(400, f"the body is no OTLP export in JSON: {_listed(lost) or 'it is empty'}")
             cells = extractor.cells(records)
         tally.rejects["not_an_exchange"] += cells.n_excluded
@@ -236,10 +240,12 @@ def _unpacked(body: bytes, coding: str) -> bytes:
     """The body without its coding; a small body that unpacks to a huge one is refused."""
     if coding in ("", "identity"):
         return body
-    if coding != "gzip":
+    if coding not in ("gzip", "x-gzip"):
         raise Refused(415, "only gzip is unpacked")
     text = b""
-    while body.strip(b"\0"):  # a packed body may be several, one after the other
+    for _ in range(_MOST_PARTS):  # a packed body may be several, one after the other
+        if not body.strip(b"\0"):
+            return text
         engine = zlib.decompressobj(wbits=31)
         try:
             text += engine.decompress(body, LARGEST_BODY_BYTES + 1 - len(text))
@@ -250,7 +256,7 @@ def _unpacked(body: bytes, coding: str) -> bytes:
         if not engine.eof:
             raise Refused(400, "the packed body was cut short")
         body = engine.unused_data
-    return text
+    raise Refused(413, f"more than {_MOST_PARTS} packed parts in one body; send smaller batches")
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -63,6 +63,9 @@ ENVOY = Importer(
         '"%TLS_JA4_FINGERPRINT%"',
         "prompt": "never in an access log: scan the gateway's own log together with this one, joined by x-request-id",
         "completion": "never in an access log: scan the gateway's own log together with this one",
+        "model": "scan the gateway's own log together with this one, or name a header that holds it in json_format",
+        "end_user": "scan the gateway's own log together with this one",
+        "session_id": 'json_format: session.id: "%REQ(X-SESSION-ID)%", with whatever header your clients send',
         "input_tokens": 'with Envoy AI Gateway, json_format: gen_ai.usage.input_tokens: '
         '"%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_input_token)%"',
     },

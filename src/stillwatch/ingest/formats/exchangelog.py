@@ -17,8 +17,13 @@ EXCHANGELOG = Importer(
     asides=("aside",),
     fields={name: at(name) for name in (*EXCHANGES.names, REQUEST, ASIDE)},
     switches={
+        "account_id": "let the proxy in front set a header to the account, and name it in STILLWATCH_ACCOUNT_HEADER",
+        "ip": "have the server take the client's address from the proxy in front (uvicorn: --proxy-headers)",
+        "end_user": "have clients send `user` or `safety_identifier`",
+        "session_id": "have clients send session_id in the metadata of the request",
         "prompt": "keep_text=True in the middleware, --keep-text in `stillwatch receive`",
         "completion": "keep_text=True in the middleware, --keep-text in `stillwatch receive`",
+        "user_agent": "have the proxy in front pass the client's user agent on",
         "tls_fingerprint": "let the proxy in front add the header x-ja4",
     },
 )

@@ -67,6 +67,7 @@ HELICONE = Importer(
         "completion": "do not send Helicone-Omit-Response; export within the three months that bodies are kept",
         "ip": "Helicone keeps the country only: send Helicone-Property-ip, or add the access log of the proxy in front",
         "user_agent": "send Helicone-Property-user_agent, or add the access log of the proxy in front",
+        "end_user": "have clients send `user` or `safety_identifier`",
         "session_id": "send the header Helicone-Session-Id",
     },
 )

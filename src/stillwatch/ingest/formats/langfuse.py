@@ -1,11 +1,15 @@
-"""langfuse: rows of Langfuse's observations export (observations_v2), of which generations are model calls."""
+"""langfuse: rows of Langfuse's observations export (observations_v2), of which generations are model calls.
+
+In the legacy export an observation does not say whose it is: its trace does, in files of their own. A trace completes
+the generations inside it and is no model call itself.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from stillwatch.ingest.chat import answer, conversation, n_items, n_tool_calls, stop_reason, tool_names
-from stillwatch.ingest.importer import REQUEST, Importer, at
+from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, at
 
 
 def level(value: Any) -> str | None:
@@ -45,14 +49,38 @@ LANGFUSE = Importer(
         "stop_reason": at("metadata.finish_reason", "output", read=stop_reason),
         "ip": at("metadata.requester_ip_address", "metadata.ip"),
         "user_agent": at("metadata.user_agent"),
-        REQUEST: at("metadata.x-request-id"),
+        REQUEST: at("metadata.x-request-id", "trace_id", "traceId"),
     },
     switches={
-        "account_id": "set user_id on the trace (langfuse.update_current_trace(user_id=...))",
+        "account_id": "set user_id on the trace (langfuse.update_current_trace(user_id=...)); of a legacy export, give "
+        "traces/ together with observations/",
         "prompt": "export the field group io; do not mask input",
         "completion": "export the field group io; do not mask output",
         "ip": "not in Langfuse: add the access log of the proxy in front",
         "user_agent": "not in Langfuse: add the access log of the proxy in front",
         "input_tokens": "export the field group usage",
+        "end_user": "put it into the metadata of the generation, under end_user",
+        "session_id": "set session_id on the trace",
     },
+)
+
+LANGFUSE_TRACES = Importer(
+    name="langfuse_traces",
+    title="Langfuse (legacy traces)",
+    marks=(
+        ("timestamp", "user_id", "session_id", "release", "bookmarked"),
+        ("timestamp", "userId", "sessionId", "release", "bookmarked"),
+    ),
+    asides=("timestamp",),
+    is_exchange=False,
+    fields={
+        "account_id": at("user_id", "userId", "metadata.user_id"),
+        "ts": at("timestamp"),
+        "session_id": at("session_id", "sessionId"),
+        "ip": at("metadata.requester_ip_address", "metadata.ip"),
+        "user_agent": at("metadata.user_agent"),
+        REQUEST: at("id"),
+        ASIDE: at("id", read=lambda _: True),
+    },
+    switches={"account_id": "set user_id on the trace (langfuse.update_current_trace(user_id=...))"},
 )

@@ -96,6 +96,7 @@ LITELLM = Importer(
         "completion": "litellm_settings: turn_off_message_logging: false",
         "end_user": "have clients send `user` or `safety_identifier`",
         "session_id": "have clients send litellm_session_id or the header x-litellm-session-id",
+        "user_agent": "add the access log of the proxy in front, joined by x-request-id",
         "tls_fingerprint": "let the proxy in front add the header x-ja4; LiteLLM logs headers that start with x-",
     },
 )  # fmt: skip
@@ -156,6 +157,9 @@ SPENDLOGS = Importer(
         "completion": "general_settings: store_prompts_in_spend_logs: true",
         "temperature": "general_settings: store_prompts_in_spend_logs: true",
         "ip": "general_settings: use_x_forwarded_for: true, behind a proxy you trust",
+        "user_agent": "update LiteLLM: newer versions write it into metadata",
+        "end_user": "have clients send `user` or `safety_identifier`",
+        "session_id": "have clients send litellm_session_id or the header x-litellm-session-id",
         "tls_fingerprint": "not in SpendLogs: add the access log of the proxy in front",
     },
 )  # fmt: skip

@@ -94,6 +94,11 @@ OPENAI = Importer(
     switches={
         "account_id": "write who pays beside the request, under account_id",
         "ts": "write when the request came beside it, under timestamp",
+        "prompt": "write the body of the request beside the answer, under request",
+        "completion": "write the body of the answer beside the request, under response",
+        "input_tokens": "keep usage in the answer; of streams, have clients ask for it (stream_options.include_usage)",
+        "end_user": "have clients send `safety_identifier` or `user`",
+        "session_id": "write which conversation it belongs to beside the request, under session_id",
         "ip": "write the client's address beside the request, under ip",
         "user_agent": "write the client's user agent beside the request, under user_agent",
         "tls_fingerprint": "add the access log of the proxy in front",

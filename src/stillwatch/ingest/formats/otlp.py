@@ -9,275 +9,178 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-import msgspec
-
 from stillwatch.ingest.chat import (
-    Turn,
-    answer,
     any_address,
-    cached_prose,
     cached_tool_names,
-    conversation,
-    n_tool_calls,
     operation,
     outer_address,
-    parsed,
-    prose,
     status,
     stop_reason,
     tool_names,
 )
+from stillwatch.ingest.formats.attributes import (
+    NO_ATTRIBUTES,
+    Wanted,
+    is_call,
+    joined,
+    numbered_in,
+    of_rows,
+)
+from stillwatch.ingest.formats.genai import answers, conversations, numbered_lists, with_system
 from stillwatch.ingest.formats.litellm import somebody
-from stillwatch.ingest.formats.wire import Calls, Export, Told, logs, spans
+from stillwatch.ingest.formats.wire import Calls, Export, Told, logs, rows, spans
 from stillwatch.ingest.importer import ASIDE, REQUEST, Exploded, Importer, at
 
-_NO_CALLS = frozenset(
-    "execute_tool invoke_agent create_agent invoke_workflow retrieval search_memory plan execute_task".split()
-)
-_CALLS = (
-    "gen_ai.request.model", "gen_ai.response.model", "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens",
-    "gen_ai.operation.name",
-)  # fmt: skip
 _DETAILS = "gen_ai.client.inference.operation.details"
 _TURNS = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 _CHOICE = "gen_ai.choice"
-_NUMBERED = re.compile(r"(gen_ai\.(?:prompt|completion)|llm\.request\.functions)\.(\d+)\.(\w+)")
 _REQUEST_ID = re.compile(r"""['"]x-request-id['"]: ['"]([^'"]+)""")
-
-
-class Part(msgspec.Struct, gc=False):
-    """A part of a message."""
-
-    type: Any = None
-    content: Any = None
-    text: Any = None
-
-
-class Message(msgspec.Struct, gc=False):
-    """A message as the conventions write it, inside a text."""
-
-    role: str | None = None
-    parts: list[Part] | None = None
-    content: Any = None
-    finish_reason: str | None = None
-    tool_calls: list[Any] | None = None
-
-
-_MESSAGES = msgspec.json.Decoder(list[Message])
-_REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
-_LOGS, _ROLE, _PARTS = attrgetter("resourceLogs"), attrgetter("role"), attrgetter("parts")
-_STOP = attrgetter("finish_reason")
-_NONE = Calls([], [], [], [], [], [])
-_NOT_NUMBERED: dict[str, Any] = {}
+_LOGS = attrgetter("resourceLogs")
 _FUNCTIONS = "llm.request.functions"
-_FIRST_NUMBERED = frozenset(
-    "gen_ai.prompt.0.role gen_ai.prompt.0.content gen_ai.completion.0.content gen_ai.completion.0.role "
-    "llm.request.functions.0.name".split()
+_DERIVED = ("call", "ts", "place", "status", "aside", "turns", "said", "calls", "stop")
+_READ = frozenset(
+    "gen_ai.system_instructions gen_ai.input.messages gen_ai.output.messages gen_ai.prompt gen_ai.completion".split()
 )
+"""Attributes that the derived columns are made of."""
 
 
-def explode(exports: Sequence[Export]) -> Exploded:
+def explode(exports: Sequence[Export], wanted: Wanted) -> Exploded:
     """The spans and log records of exports, in their order: see `called`."""
+    names = needed(wanted)
     if not any(map(_LOGS, exports)):
-        return called(told_in(spans(exports), ()))
-    return called(together([told_in(spans([export]), logs(export)) for export in exports]))
+        return called(spans(exports, names), names)
+    parts = [part for export in exports for part in (spans([export], names), told_in(logs(export), names))]
+    return called(together(parts), names)
+
+
+def needed(wanted: Wanted) -> Wanted:
+    """The attributes to look at for these columns, those among them that `called` makes of others."""
+    return _READ.union(wanted)
+
+
+def names(exports: Sequence[Export]) -> list[str]:
+    """The names of the attributes of calls, and of the columns made of them."""
+    records = chain.from_iterable(map(logs, exports))
+    return names_in(chain(rows(exports), (log.attributes for log in records)))
+
+
+def parts(export: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """An export of each span and log record in an export; a malformed one shall cost no other."""
+    for top, middle, bottom in (("resourceSpans", "scopeSpans", "spans"), ("resourceLogs", "scopeLogs", "logRecords")):
+        for resource in _objects(export.get(top)):
+            for scope in _objects(resource.get(middle)):
+                items = scope.get(bottom)
+                for item in items if isinstance(items, list) else ():
+                    yield {top: [{middle: [{bottom: [item]}]}]}
+
+
+def _objects(value: Any) -> list[Any]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def names_in(attributes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The names among these attributes of spans and log records that tell of calls."""
+    return [*dict.fromkeys(chain.from_iterable(one for one in attributes if is_call(one))), *_DERIVED]
 
 
 def together(parts: Sequence[Calls]) -> Calls:
     """What several exports tell, as one."""
-    return Calls(*(list(chain.from_iterable(columns)) for columns in zip(_NONE, *parts, strict=True)))
+    if not parts:
+        return Calls([], [], [], NO_ATTRIBUTES, [], [])
+    places, times, states, attributes, events, are_aside = zip(*parts, strict=True)
+    lists: Any = (list(chain.from_iterable(columns)) for columns in (places, times, states, events, are_aside))
+    places, times, states, events, are_aside = lists
+    return Calls(places, times, states, joined(attributes), events, are_aside)
 
 
-def told_in(calls: Calls | None, records: Iterable[Told]) -> Calls:
-    """The spans and records of one export: each record of a whole call, and each call told turn by turn, is one more.
+def told_in(records: Iterable[Told], wanted: Wanted) -> Calls:
+    """The log records of one export: each of a whole call, and each call told turn by turn, is one row.
 
-    What is no model call stays, without attributes.
+    What is no model call is one too, without attributes.
     """
     told: list[tuple[Any, ...]] = []
     by_turns: dict[str, list[Told]] = {}
     for log in records:
-        if log.name == _DETAILS or (log.name not in (*_TURNS, _CHOICE) and _is_call(log.attributes)):
-            told.append((log.place, log.ts, None, log.attributes | {"call": "yes"}, [], True))
+        if log.name == _DETAILS or (log.name not in (*_TURNS, _CHOICE) and is_call(log.attributes)):
+            told.append((log.place, log.ts, True, log.attributes, []))
         elif (log.name in _TURNS or log.name == _CHOICE) and log.place:
             by_turns.setdefault(log.place, []).append(log)
         else:
-            told.append((log.place, log.ts, None, {}, [], True))
+            told.append((log.place, log.ts, False, {}, []))
     for turns in by_turns.values():
         events = [(one.name, one.body if isinstance(one.body, dict) else one.attributes) for one in turns]
-        told.append((turns[0].place, turns[0].ts, None, {"call": "yes"}, events, True))
-    found = together([Calls(*map(list, zip(*told, strict=True)))]) if told else _NONE
-    if calls is None:
-        return found
-    are_calls = list(map(_is_call, calls.attributes))
-    if not all(are_calls):
-        attributes = [one if is_call else {} for one, is_call in zip(calls.attributes, are_calls, strict=True)]
-        calls = calls._replace(attributes=attributes)
-    return together([calls, found]) if told else calls
+        told.append((turns[0].place, turns[0].ts, True, {}, events))
+    if not told:
+        return together([])
+    columns: Any = map(list, zip(*told, strict=True))
+    places, times, are_calls, rows, events = columns
+    return Calls(places, times, [None] * len(told), of_rows(rows, are_calls, wanted), events, [True] * len(told))
 
 
-def _is_call(attributes: Mapping[str, Any]) -> bool:
-    operation_name = attributes.get("gen_ai.operation.name")
-    if type(operation_name) is str and operation_name in _NO_CALLS:  # an attacker may put a list here
-        return False
-    # Nearly every call has the first; a set operation over all names is dearer.
-    return _CALLS[0] in attributes or any(name in attributes for name in _CALLS)
-
-
-def called(told: Calls) -> Exploded:
-    """The attributes of each, and beside them the columns call, ts, place, status, aside, turns, and of the answer
-    said, calls and stop."""
-    rows = told.attributes
-    by_event: list[tuple[list[Any], list[Any]]] = [((), ())] * len(rows)  # type: ignore[list-item]
-    if any(told.events):
-        pairs = zip(rows, told.events, strict=True)
-        by_event = [_events(row, events) if events and row else ([], []) for row, events in pairs]
-    there = set[str]().union(*rows)
-    numbered: list[dict[str, Any]] = [_NOT_NUMBERED] * len(rows)
-    if not there.isdisjoint(_FIRST_NUMBERED):
-        numbered = [_NOT_NUMBERED if _FIRST_NUMBERED.isdisjoint(row) else _numbered(row) for row in rows]
-        for row, lists in zip(rows, numbered, strict=True):
-            row.update({"tools": lists[_FUNCTIONS]} if _FUNCTIONS in lists else {})
-    asked = [
-        row.get("gen_ai.input.messages") or lists.get("gen_ai.prompt") or row.get("gen_ai.prompt") or turns
-        for row, lists, (turns, _) in zip(rows, numbered, by_event, strict=True)
-    ]
-    turns = _conversations(asked)
-    if "gen_ai.system_instructions" in there:
-        turns = list(map(_with_system, turns, [row.get("gen_ai.system_instructions") for row in rows]))
-    answers = [
-        row.get("gen_ai.output.messages") or lists.get("gen_ai.completion") or row.get("gen_ai.completion") or choices
-        for row, lists, (_, choices) in zip(rows, numbered, by_event, strict=True)
-    ]
-    said, calls, stops = _answers(answers)
-    return Exploded(
-        rows,
-        {
-            "call": ["yes" if row else "no" for row in rows], "ts": told.times, "place": told.places,
-            "status": told.states, "aside": told.are_aside, "turns": turns, "said": said, "calls": calls,
-            "stop": stops,
-        },
-    )  # fmt: skip
-
-
-def _events(row: dict[str, Any], events: Iterable[tuple[str, dict[str, Any]]]) -> tuple[list[Any], list[Any]]:
-    """The turns and choices that events tell; the other attributes of generative AI on them go into the row."""
+def called(told: Calls, wanted: Wanted) -> Exploded:
+    """The attributes of each, and beside them the columns call, ts, place, status, aside, turns, of the answer
+    said, calls and stop, and tools."""
+    are_calls, columns, numbered = told.attributes
+    n_rows = len(are_calls)
     turns: list[Any] = []
     choices: list[Any] = []
-    for name, body in events:
-        if name in _TURNS:
-            turns.append({"role": body.get("role", _TURNS[name]), "content": body.get("content")})
-        elif name == _CHOICE:
-            choices.append(body)
-        else:
-            row |= {key: value for key, value in body.items() if key.startswith("gen_ai.")}
+    if any(told.events):
+        turns, choices = _events(told, wanted)
+    lists: list[dict[str, Any]] = []
+    if any(numbered):
+        lists = list(map(numbered_lists, numbered))
+        tools = columns.get("tools") or [None] * n_rows
+        columns["tools"] = [one.get(_FUNCTIONS, other) for one, other in zip(lists, tools, strict=True)]
+
+    def first_of(name: str, old: str, told_by_events: list[Any]) -> list[Any]:
+        in_lists = [one.get(old) for one in lists]
+        given = (columns.get(name), in_lists, columns.get(old), told_by_events)
+        return _first_of([column for column in given if column], n_rows)
+
+    turns = conversations(first_of("gen_ai.input.messages", "gen_ai.prompt", turns))
+    if "gen_ai.system_instructions" in columns:
+        turns = list(map(with_system, turns, columns["gen_ai.system_instructions"]))
+    said, calls, stops = answers(first_of("gen_ai.output.messages", "gen_ai.completion", choices))
+    derived: dict[str, list[Any]] = {
+        "call": ["yes" if is_call else "no" for is_call in are_calls], "ts": told.times, "place": told.places,
+        "status": told.states, "aside": told.are_aside, "turns": turns, "said": said, "calls": calls, "stop": stops,
+    }  # fmt: skip
+    return Exploded(n_rows, columns | derived)
+
+
+def _first_of(columns: Sequence[Sequence[Any]], n_rows: int) -> list[Any]:
+    """Of each row the first value that says something; an empty tuple where none does."""
+    found: list[Any] = [()] * n_rows
+    for column in reversed(columns):
+        found = list(column) if all(column) else [a or b for a, b in zip(column, found, strict=True)]
+    return found
+
+
+def _events(told: Calls, wanted: Wanted) -> tuple[list[Any], list[Any]]:
+    """The turns and choices that events tell; what else generative AI says on them is put among the attributes."""
+    n_rows = len(told.events)
+    are_calls, columns, numbered = told.attributes
+    turns: list[Any] = [()] * n_rows
+    choices: list[Any] = [()] * n_rows
+    for row, events in enumerate(told.events):
+        if not are_calls[row]:
+            continue
+        turns[row] = [
+            {"role": body.get("role", _TURNS[name]), "content": body.get("content")}
+            for name, body in events
+            if name in _TURNS
+        ]
+        choices[row] = [body for name, body in events if name == _CHOICE]
+        for more in (body for name, body in events if name not in _TURNS and name != _CHOICE):
+            numbered[row] = {**numbered[row], **numbered_in(more)}
+            for key in more:
+                if key in wanted and key.startswith("gen_ai."):
+                    columns.setdefault(key, [None] * n_rows)[row] = more[key]
     return turns, choices
-
-
-def _conversations(asked: Sequence[Any]) -> list[Any]:
-    """Turns of each; where all have the usual shape, messages of parts as JSON, they are read at once."""
-    decoded = _decoded(asked)
-    if decoded is None:
-        return list(map(_conversation, asked))
-    messages = list(chain.from_iterable(decoded))
-    turns = map(Turn, map(_ROLE, messages), _texts(messages))
-    return [list(islice(turns, len(one))) for one in decoded]
-
-
-def _decoded(texts: Sequence[Any]) -> list[list[Message]] | None:
-    """The messages in each text; None where one holds something else."""
-    if set(map(type, texts)) == {str}:
-        with suppress(*_REFUSED):
-            return list(map(_MESSAGES.decode, texts))
-    return None
-
-
-def _conversation(asked: Any) -> Any:
-    """Turns; the usual shape, messages of parts as JSON, without the detour over plain objects."""
-    if type(asked) is str and asked.startswith("["):
-        try:
-            messages = _MESSAGES.decode(asked)
-        except _REFUSED:
-            return conversation(asked)
-        return list(map(Turn, map(_ROLE, messages), map(_text, messages)))
-    return conversation(asked or [])
-
-
-def _answers(said: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Of each answer its text, how many tools it calls, and why it ended."""
-    decoded = _decoded(said)
-    if decoded is None or not all(decoded):
-        texts, calls, stops = zip(*map(_answer, said), strict=True) if said else ((), (), ())
-        return list(texts), list(calls), list(stops)
-    firsts = [one[0] for one in decoded]
-    return _texts(firsts), list(map(_n_calls, firsts)), list(map(_STOP, firsts))
-
-
-def _answer(said: Any) -> tuple[str | None, int | None, Any]:
-    if type(said) is str and said.startswith("["):
-        try:
-            messages = _MESSAGES.decode(said)
-        except _REFUSED:
-            messages = []
-        if messages:
-            return _text(messages[0]), _n_calls(messages[0]), messages[0].finish_reason
-    said = parsed(said)
-    return (answer(said), n_tool_calls(said), stop_reason(said)) if said else (None, None, None)
-
-
-def _n_calls(message: Message) -> int:
-    n_calls = len(message.tool_calls or ())
-    for part in message.parts or ():
-        if part.type in ("tool_call", "tool_use"):
-            n_calls += 1
-    return n_calls
-
-
-def _texts(messages: Sequence[Message]) -> list[str | None]:
-    """The text of each message; most have one part, which is text."""
-    parts = list(map(_PARTS, messages))
-    if None not in parts and set(map(len, parts)) == {1}:
-        contents = [part[0].content for part in parts]
-        if set(map(type, contents)) == {str} and all(contents):
-            return contents
-    return list(map(_text, messages))
-
-
-def _text(message: Message) -> str | None:
-    if message.parts is None:
-        return prose(message.content)
-    if len(message.parts) == 1 and type(text := message.parts[0].content) is str and text:
-        return text
-    texts = [text for part in message.parts if (text := prose(part.content) or prose(part.text)) is not None]
-    return "\n".join(texts) if texts else None
-
-
-def _with_system(turns: Any, system: Any) -> Any:
-    first = (cached_prose(system) if type(system) is str else prose(system)) if system else None
-    if not first:
-        return turns
-    rest = turns if isinstance(turns, list) else []
-    return rest if rest and rest[0].role == "system" else [_opening(first), *rest]
-
-
-@lru_cache(maxsize=256)
-def _opening(system: str) -> Turn:
-    return Turn("system", system)
-
-
-def _numbered(attributes: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Lists that old libraries spread over attributes: gen_ai.prompt.0.content and so on."""
-    found: dict[str, dict[int, dict[str, Any]]] = {}
-    for name, value in attributes.items():
-        match = _NUMBERED.fullmatch(name)
-        if match and len(match[2]) <= 4:
-            found.setdefault(match[1], {}).setdefault(int(match[2]), {})[match[3]] = value
-    return {name: [items[n] for n in sorted(items)] for name, items in found.items()}
 
 
 def offered(value: Any) -> Any:
@@ -303,6 +206,8 @@ OTLP = Importer(
     title="OpenTelemetry GenAI (OTLP)",
     marks=(("resourceSpans",), ("resourceLogs",)),
     explode=explode,
+    names=names,
+    parts=parts,
     record=Export,
     only={"call": ("yes",)},
     asides=("resourceLogs",),
@@ -348,5 +253,8 @@ OTLP = Importer(
         "user_agent": "set the span attribute user_agent.original",
         "tls_fingerprint": "add the access log of the proxy in front",
         "session_id": "set the span attribute gen_ai.conversation.id",
+        "end_user": "set the span attribute enduser.id",
+        "input_tokens": "set gen_ai.usage.input_tokens and gen_ai.usage.output_tokens; of streams, have clients ask "
+        "for them (stream_options.include_usage)",
     },
 )  # fmt: skip
