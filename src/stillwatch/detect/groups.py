@@ -19,6 +19,7 @@ from sknetwork.clustering import Louvain
 
 from stillwatch.detect.cells import MEETINGS, TEMPLATES_ONLY, Cells, Meetings, Pairs, find_cells, find_meetings
 from stillwatch.detect.growth import Growth, jaccard, overlap, propagate
+from stillwatch.detect.incidence import heaviest
 from stillwatch.detect.membership import SMALLEST_MEETING
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import N_HALVES, Traits
@@ -142,13 +143,9 @@ def _communities(traits: Traits, cells: Cells, n_min: int) -> list[Ints]:
     starts, seats = meeting(traits.edges, hubs[a[inner]], hubs[b[inner]])
     sits = csc_matrix((np.ones(len(seats)), seats, starts), shape=(traits.share.shape[0], len(inner)))
     belongs = csr_matrix((cells.bits[inner], (np.arange(len(inner)), community[a[inner]])), dtype=np.float64)
-    weight = (sits.tocsr() @ belongs).tocsr()
-    seated = np.flatnonzero(np.diff(weight.indptr) > 0)
+    seated, label = heaviest(sits.tocsr() @ belongs)
     if not len(seated):
         return []
-    weight = weight[seated].tocoo()
-    heaviest = np.lexsort((weight.col, -weight.data, weight.row))
-    label = weight.col[heaviest][np.r_[True, np.diff(weight.row[heaviest]) > 0]].astype(np.int64)
     strength = np.bincount(community[a[inner]], cells.bits[inner])
     each = strength / np.maximum(np.bincount(label, minlength=len(strength)), 1)
     order = np.lexsort((seated, label, -each[label]))

@@ -123,3 +123,12 @@ def _row_of_edges(carried: csr_matrix) -> Ints:
 def _sums(counts: Ints, group: Ints, n: int) -> Ints:
     """(n, columns) sums of the rows of `counts` in each group."""
     return np.stack([np.bincount(group, column, minlength=n) for column in counts.T], axis=1).astype(np.int64)
+
+
+def heaviest(weight: csr_matrix) -> tuple[Ints, Ints]:
+    """The rows that hold anything, ascending, and the column that weighs most in each, the first of equals."""
+    held = weight.tocoo()
+    order = np.lexsort((held.col, -held.data, held.row))
+    row, column = held.row[order].astype(np.int64), held.col[order].astype(np.int64)
+    first = np.flatnonzero(np.r_[True, row[1:] != row[:-1]][: len(row)])
+    return row[first], column[first]

@@ -68,8 +68,9 @@ def _leaning(traits: Traits, group: Ints, within: Mask, family: str) -> Ints:
 def _met(traits: Traits, group: Ints, within: Mask, family: str, least: int) -> tuple[int, Ints, Ints, Floats]:
     """Of a family's hubs `within`: how many, those that `least` of a group carry, how many do and should."""
     hubs = traits.span(family)
-    n_hubs = int(np.count_nonzero(within[hubs]))
-    return n_hubs, *traits.incidence(family).met(group, within[hubs], first=hubs.start, least=least)
+    looked_at = within[hubs] & traits.of_family(family)[hubs]
+    n_hubs = int(np.count_nonzero(looked_at))
+    return n_hubs, *traits.incidence(family).met(group, looked_at, first=hubs.start, least=least)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class Traits:
         return self._families[family]
 
     def span(self, family: str) -> slice:
-        """Where the hubs of a family lie: they follow one another, as `KINDS` does."""
+        """From the first hub of a family to the last; some of other families may lie between."""
         kinds = [number for number, kind in enumerate(KINDS) if kind.family == family]
         first, last = np.searchsorted(self.kind, [kinds[0], kinds[-1] + 1])
         return slice(int(first), int(last))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
+from stillwatch.detect.incidence import heaviest
 from stillwatch.detect.membership import enriched_hubs
 from stillwatch.detect.population import dense
 from stillwatch.detect.traits import KINDS
@@ -139,8 +140,8 @@ def by_task(subject: Subject) -> npt.NDArray[np.int64]:
     alike = 4 * both >= 3 * (users[:, None] + users[None, :] - both)
     _, task = connected_components(csr_matrix(alike), directed=False)
     work = share @ csr_matrix((np.ones(len(own)), (np.arange(len(own)), task)))
-    uses = np.diff(share.indptr) > 0
-    unit[uses] = -1 - np.asarray(work.argmax(axis=1)).ravel()[uses]
+    users_of_one, most = heaviest(work)
+    unit[users_of_one] = -1 - most
     return dense(unit)
 
 

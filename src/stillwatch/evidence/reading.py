@@ -54,18 +54,23 @@ PROMPTS_AT_ONCE = 8192
 
 
 def read(texts: Texts, population: Population, *, key: HashKey, threads: int = 1) -> Reading:
-    """Tag and shingle every prompt. Cost: six RE2 passes and one pass over at most 4 KiB of each prompt."""
-    parts = [texts.prompts.slice(at, PROMPTS_AT_ONCE) for at in range(0, len(texts), PROMPTS_AT_ONCE)]
+    """Tag and shingle each prompt, once however many sent it.
+
+    Cost: six RE2 passes and one pass over at most 4 KiB of each distinct prompt.
+    """
+    coded = texts.prompts.dictionary_encode(null_encoding="encode")
+    distinct, which = coded.dictionary, coded.indices.to_numpy()
+    parts = [distinct.slice(at, PROMPTS_AT_ONCE) for at in range(0, len(distinct), PROMPTS_AT_ONCE)]
     with ThreadPoolExecutor(threads) as pool:
         read_parts = list(pool.map(lambda prompts: (tag_prompts(prompts), _shingle(prompts, key)), parts))
-    grams = vstack([shingled for _, shingled in read_parts], format="csr")
+    grams = vstack([shingled for _, shingled in read_parts], format="csr")[which]
     weight = 1.0 / np.bincount(texts.owner, minlength=len(population))[texts.owner]
     near = np.zeros(len(population), bool)
     near[texts.near] = True
     sides = [(population.coin[texts.owner] == side) & ~near[texts.owner] for side in (0, 1)]
     return Reading(
         owner=texts.owner,
-        shows={name: np.concatenate([shown[name] for shown, _ in read_parts]) for name in read_parts[0][0]},
+        shows={name: np.concatenate([shown[name] for shown, _ in read_parts])[which] for name in read_parts[0][0]},
         grams=grams,
         weight=weight,
         gram_sums=np.stack([grams.T @ (weight * side) for side in sides]),
