@@ -36,7 +36,7 @@ from stillwatch.errors import InputError
 from stillwatch.evidence.alone import heaviest, weigh_alone
 from stillwatch.evidence.handover import HANDED_OVER
 from stillwatch.evidence.harvest import Contrast, Elicitation, Partition, WorkTemplates
-from stillwatch.evidence.hubs import CONTENT, FUNDING, IDENTITY, NETWORK_CLIENT, SIGN_UP
+from stillwatch.evidence.hubs import CONTENT, FUNDING, IDENTITY, MAIL, NETWORK_CLIENT, SIGN_UP
 from stillwatch.evidence.judge import Weighed, weigh_together
 from stillwatch.evidence.reading import read
 from stillwatch.evidence.signal import Signal, Subject
@@ -208,7 +208,7 @@ def _weigh_all(
     settings: Settings,
 ) -> list[Weighed]:
     signals: list[Signal] = [
-        IDENTITY, FUNDING, NETWORK_CLIENT, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), HANDED_OVER, Partition(),
+        IDENTITY, FUNDING, MAIL, NETWORK_CLIENT, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), HANDED_OVER, Partition(),
         Elicitation(), Contrast(),
     ]  # fmt: skip
     everybody, nobody = np.ones(len(population), bool), np.zeros(len(population), bool)
