@@ -34,6 +34,7 @@ from stillwatch.dossier.run import LookedAt, OnProgress, Steps, absent_channels,
 from stillwatch.engine.engine import Engine, Shards
 from stillwatch.errors import InputError
 from stillwatch.evidence.alone import heaviest, weigh_alone
+from stillwatch.evidence.fingerprints import BORROWED
 from stillwatch.evidence.handover import HANDED_OVER
 from stillwatch.evidence.harvest import Contrast, Elicitation, Partition, WorkTemplates
 from stillwatch.evidence.hubs import CONTENT, FUNDING, IDENTITY, MAIL, NETWORK_CLIENT, SIGN_UP
@@ -208,8 +209,8 @@ def _weigh_all(
     settings: Settings,
 ) -> list[Weighed]:
     signals: list[Signal] = [
-        IDENTITY, FUNDING, MAIL, NETWORK_CLIENT, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), HANDED_OVER, Partition(),
-        Elicitation(), Contrast(),
+        IDENTITY, FUNDING, MAIL, NETWORK_CLIENT, BORROWED, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), HANDED_OVER,
+        Partition(), Elicitation(), Contrast(),
     ]  # fmt: skip
     everybody, nobody = np.ones(len(population), bool), np.zeros(len(population), bool)
     threads = settings.scan.threads
