@@ -34,9 +34,10 @@ from stillwatch.dossier.run import LookedAt, OnProgress, Steps, absent_channels,
 from stillwatch.engine.engine import Engine, Shards
 from stillwatch.errors import InputError
 from stillwatch.evidence.alone import heaviest, weigh_alone
+from stillwatch.evidence.fingerprints import BORROWED
 from stillwatch.evidence.handover import HANDED_OVER
 from stillwatch.evidence.harvest import Contrast, Elicitation, Partition, WorkTemplates
-from stillwatch.evidence.hubs import CONTENT, FUNDING, IDENTITY, NETWORK_CLIENT, SIGN_UP
+from stillwatch.evidence.hubs import CONTENT, FUNDING, IDENTITY, MAIL, NETWORK_CLIENT, SIGN_UP
 from stillwatch.evidence.judge import Weighed, named, weigh_together
 from stillwatch.evidence.reading import read
 from stillwatch.evidence.signal import Signal, Subject
@@ -212,8 +213,8 @@ def _weigh_all(
     settings: Settings,
 ) -> list[Weighed]:
     signals: list[Signal] = [
-        IDENTITY, FUNDING, NETWORK_CLIENT, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), HANDED_OVER, Partition(),
-        Elicitation(), Contrast(),
+        IDENTITY, FUNDING, MAIL, NETWORK_CLIENT, BORROWED, CONTENT, SIGN_UP, WINDOW, WorkTemplates(), HANDED_OVER,
+        Partition(), Elicitation(), Contrast(),
     ]  # fmt: skip
     everybody, nobody = np.ones(len(population), bool), np.zeros(len(population), bool)
     threads = settings.scan.threads

@@ -67,7 +67,7 @@ def each_signal(*, but: Collection[str] = (), **broken: str) -> pytest.MarkDecor
 
 @cache
 def quiet_world() -> Played:
-    """A world without a campaign, whose sign-up hours, telephones and conversations mean nothing."""
+    """A world without a campaign, whose sign-up hours, telephones, mail domains and conversations mean nothing."""
     played = play(scenario(campaign=False), seed=SEED)
     rng = np.random.default_rng(SEED)
     bursts = START_US - rng.integers(1, 400, 40) * 86_400_000_000
@@ -77,6 +77,9 @@ def quiet_world() -> Played:
     phones = pa.array([f"phone {number}" for number in rng.integers(0, 90, accounts.num_rows)])
     accounts = accounts.drop_columns([name for name in accounts.column_names if name == "phone_hash"])
     accounts = accounts.append_column("phone_hash", phones)
+    at = accounts.column_names.index("email_domain")
+    domains = pa.array([f"domain-{number}.example" for number in rng.integers(0, 70, accounts.num_rows)])
+    accounts = accounts.set_column(at, "email_domain", domains)
     return replace(played, accounts=accounts, exchanges=talking(played.exchanges, rng))
 
 

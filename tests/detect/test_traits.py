@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import FAMILIES, HUBS_PER_ACCOUNT, KINDS, N_HALVES, SMALLEST_SHARE, Traits, find_traits
-from stillwatch.kernels.hashing import HashKey
+from stillwatch.kernels.hashing import HashKey, hash_strings
 from tests.detect.making import KEY, accounts_file, facts, keys, numbered, population, town
 
 SAMPLED_KINDS = ("network", "client", "system", "head", "tail")
@@ -141,6 +142,28 @@ def test_a_country_with_a_bank_of_its_own_is_no_surprise() -> None:
     counted = traits.incidence("funding")
     assert len(issuers) == 2
     np.testing.assert_allclose(counted.expected(countrymen, issuers), counted.observed(countrymen)[issuers])
+
+
+def _mailing(domains: list[str | None], *, country: str | None = "AA") -> list[str]:
+    """The domains, of accounts of one country, at which these accounts meet."""
+    n = len(domains)
+    listed = accounts_file(n, email_domain=domains, country=[country] * n)
+    traits = find_traits(population(facts(np.arange(n)), listed), key=KEY)
+    known = {int(hash_strings(pa.array([name]), KEY)[0]): name for name in domains if name}
+    mail = [each.name for each in KINDS].index("mail")
+    return [known[int(key)] for key in traits.key[traits.kind == mail]]
+
+
+def test_accounts_meet_at_a_mail_domain_that_few_have() -> None:
+    """A domain of a factory is a hub; a provider with more than thirty accounts and one in a hundred is none."""
+    factory, strangers = ["factory.example"] * 30, [f"own-{number}.example" for number in range(100)]
+    assert _mailing([*factory, *strangers, *["provider.example"] * 31, None]) == ["factory.example"]
+    assert _mailing([*["provider.example"] * 31, *strangers * 40]).count("provider.example") == 1
+
+
+def test_a_mail_domain_is_no_hub_where_countries_are_unknown() -> None:
+    """Without the country a local provider would stand for it."""
+    assert _mailing(["factory.example"] * 8, country=None) == []
 
 
 def test_families_and_origins_are_known_words() -> None:

@@ -263,3 +263,28 @@ def test_flipped_bytes_never_end_in_a_traceback(folder: Path, stem: str) -> None
             continue
         for named in (HYDRA, LEAD, "acct-1-0004"):
             tell(explain(found, named))
+
+
+def test_the_mixture_is_told_of_the_campaign_and_of_a_member(loud_findings: Findings) -> None:
+    """Which share of a member's exchanges shows the campaign's templates, and that the rest is held against nobody."""
+    (campaign,) = loud_findings.campaigns["campaign_id"].to_pylist()
+    belongs = explain(loud_findings, campaign)["belongs"]
+    assert 0.5 < belongs["belongs_low"] <= belongs["belongs"] <= belongs["belongs_high"] <= 1
+    assert "show templates the group made its own" in told(loud_findings, campaign)
+    member = loud_findings.members["account_id"].to_pylist()[0]
+    (one,) = explain(loud_findings, member)["member_of"]
+    assert 0 < one["belongs_at_least"] <= 1
+    assert f"of its sampled exchanges show one template of campaign {campaign}" in told(loud_findings, member)
+
+
+@pytest.mark.parametrize(
+    "detail", ["", "[]", "{", '{"belongs":2,"belongs_low":0,"belongs_high":1}', '{"belongs":"1"}', "[" * 5000]
+)
+def test_a_mixture_that_makes_no_sense_is_not_told(findings: dict[str, Make], detail: str) -> None:
+    """A detail that somebody had in hand is passed over."""
+    two = findings["two"]()
+    at = two.evidence.column_names.index("detail")
+    spoilt = two.evidence.set_column(
+        at, two.evidence.schema.field("detail"), pa.array([detail] * two.evidence.num_rows)
+    )
+    assert explain(replace(two, evidence=spoilt), HYDRA)["belongs"] is None

@@ -26,7 +26,8 @@ FORMING_FAMILIES = ("identity", "funding", "network_client", "content")
 Pairs = Sequence[tuple[str, str]]
 
 MEETINGS: Pairs = tuple(pair for pair in combinations(FORMING_FAMILIES, 2) if pair != ("identity", "funding"))
-"""Families whose hubs may make a cell; a payment instrument and its issuer are one fact."""
+"""Families whose hubs may make a cell; a payment instrument and its issuer are one fact, and mail
+domains stand beside issuers since both are compared within a country."""
 
 TEMPLATES_ONLY: Pairs = (("content", "content"),)
 """Accounts that share several templates and nothing else: users of one tool, or of one work list."""

@@ -29,6 +29,9 @@ SYSTEM_WORDS = 8
 CLIENT_WORDS = 4
 """Tokens of a user agent that make a client's key; versions are masked as digits."""
 
+UPPER = np.uint64(0xFFFFFFFF00000000)
+"""The half of a client's key that its user agent makes; its TLS fingerprint makes the other."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowKeys:
@@ -82,7 +85,7 @@ def digest(batch: pa.RecordBatch, *, keys: RowKeys) -> pa.RecordBatch:
         "output_tokens": _integers(column.get("output_tokens"), n),
         "model": hashed.get("model", nothing),
         "network": network_keys(column["ip"], keys.value) if "ip" in column else nothing,
-        "client": np.where((agent | tls) != 0, combine([agent, tls], keys.value), nothing),
+        "client": (agent & UPPER) | (tls >> np.uint64(32)),
         "system": template("system_prompt", SYSTEM_WORDS)[0],
         "head": head,
         "tail": tail,
@@ -91,6 +94,11 @@ def digest(batch: pa.RecordBatch, *, keys: RowKeys) -> pa.RecordBatch:
         "script": text_scripts(column["prompt"]) if "prompt" in column else np.zeros(n, np.uint8),
     }
     return pa.RecordBatch.from_arrays([_arrow(facts[name]) for name in FACTS.names], schema=FACTS)
+
+
+def client_parts(client: UInt64s) -> tuple[UInt64s, UInt64s]:
+    """The halves of clients' keys that are the user agent's and the TLS fingerprint's, 0 where it was not told."""
+    return client & UPPER, client & ~UPPER
 
 
 def _arrow(values: pa.Array | npt.NDArray[np.generic]) -> pa.Array:

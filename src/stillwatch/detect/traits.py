@@ -63,6 +63,7 @@ KINDS = (
     Kind("tail", "content", "client", True, "prompt"),
     Kind("sign_up", "time", "provider", False, "created_at"),
     Kind("conversation", "content", "client", False, "messages"),
+    Kind("mail", "funding", "provider", True, "email_domain"),
 )
 """Every kind of trait; `column` names the canonical column without which the kind is not examined."""
 
@@ -212,7 +213,7 @@ def _filled_anew(population: Population, kind: Kind, hubs: npt.NDArray[np.uint64
     return np.asarray(n_payloads >= FILLED_ANEW * np.maximum(n_rows, 1))
 
 
-_FROM_ACCOUNTS = ("payment", "phone", "email", "issuer", "sign_up")
+_FROM_ACCOUNTS = ("payment", "phone", "email", "issuer", "sign_up", "mail")
 
 _Edges = tuple[Ints, npt.NDArray[np.uint64], npt.NDArray[np.float64]]
 
@@ -255,10 +256,22 @@ def _account_edges(population: Population, kind: Kind, key: HashKey) -> _Edges:
         hashed = np.where(hour >= 0, hour + 1, 0).astype(np.uint64)
     else:
         hashed = hash_strings(values, key)
-    if kind.name == "issuer":
+    if kind.name in ("issuer", "mail"):
         hashed = np.where(population.country >= 0, hashed, np.uint64(0))
+    if kind.name == "mail":
+        hashed = np.where(_is_popular(hashed), np.uint64(0), hashed)
     known = np.flatnonzero(hashed)
     return known, hashed[known], np.ones(len(known))
+
+
+POPULAR_MAIL = (30, 0.01)
+"""Accounts, and share of all, from which a mail domain is a provider that strangers use, and tells nothing of them."""
+
+
+def _is_popular(domain: npt.NDArray[np.uint64]) -> Mask:
+    """(accounts,) whether the mail domain of each is one that many use."""
+    _, at, n = np.unique(domain, return_inverse=True, return_counts=True)
+    return np.asarray(n[at] > max(POPULAR_MAIL[0], POPULAR_MAIL[1] * len(domain)))
 
 
 def _shared_hubs(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,7 +17,9 @@ from stillwatch.detect.membership import enriched_hubs
 from stillwatch.detect.population import Population
 from stillwatch.detect.traits import KINDS, Traits
 from stillwatch.dossier.activity import Activity
+from stillwatch.evidence.hubs import CONTENT
 from stillwatch.evidence.judge import Weighed, apart, detail_json, q_values, shortfalls, verdict
+from stillwatch.evidence.mixture import belonging_of_group
 from stillwatch.evidence.signal import Finding
 from stillwatch.kernels.hashing import key_text
 from stillwatch.records import (
@@ -201,6 +203,9 @@ def _evidence_id(one: Ruled, finding: Finding, fingerprint: str) -> str:
 
 
 def _evidence_row(one: Ruled, finding: Finding, fingerprint: str) -> dict[str, Any]:
+    if finding.signal == CONTENT.name:
+        belongs = belonging_of_group(one.weighed.subject, one.core)
+        finding = replace(finding, detail={**finding.detail, **belongs})
     return {
         "evidence_id": _evidence_id(one, finding, fingerprint),
         "subject_kind": "account" if one.verdict == "single_account" else "campaign",

@@ -6,6 +6,7 @@ said to be missing. The result is plain values, fit for JSON; `telling` puts the
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from stillwatch.dossier.findings import Findings
 from stillwatch.dossier.lineage import ancestry, memory_of, reviewed
 from stillwatch.errors import FindingsError
 from stillwatch.evidence.innocent import HYPOTHESES, OWN_USE
+from stillwatch.evidence.mixture import WORK
 from stillwatch.records import Evidence
 from stillwatch.settings import Bars
 
@@ -103,6 +105,7 @@ def _explain_group(findings: Findings, row: Mapping[str, Any]) -> dict[str, Any]
         "bars": _bars(case, bars),
         "questions": [_question(case, name) for name in ("operator", "harvest")],
         "innocent": [_innocent(one, case, bars) for one in case.explanations],
+        "belongs": _belongs(case),
         "traits": [asdict(one) for one in case.traits[:MAX_LISTED]],
         "n_traits": len(case.traits),
         "not_examined": list(campaign.not_examined),
@@ -148,6 +151,21 @@ def _evidence(one: Evidence, case: Case) -> dict[str, Any]:
     }
 
 
+def _belongs(case: Case) -> dict[str, float] | None:
+    """Which share of a member's exchanges shows the group's templates, as the evidence says; None where it does not."""
+    names = ("belongs", "belongs_low", "belongs_high")
+    for one in case.evidence:
+        try:
+            detail = json.loads(one.detail or "{}")
+        except (ValueError, RecursionError):
+            continue
+        told = {name: detail.get(name) for name in names} if isinstance(detail, dict) else {}
+        shares = {name: float(share) for name, share in told.items() if isinstance(share, float | int)}
+        if len(shares) == len(names) and all(0 <= share <= 1 for share in shares.values()):
+            return shares
+    return None
+
+
 def _innocent(row: Mapping[str, Any], case: Case, bars: Bars) -> dict[str, Any]:
     """One innocent explanation: what it says, which evidence it leaves open, and by how much it is beaten."""
     known = next((one for one in (*HYPOTHESES, OWN_USE) if one.name == row["hypothesis"]), None)
@@ -180,7 +198,8 @@ def _explain_account(findings: Findings, account_id: str) -> dict[str, Any]:
                 "n_exchanges": row["n_exchanges"],
                 "campaign": words.claim(campaign_of(group)) if group else None,
                 "review": reviewed(lineage.review) if lineage and lineage.review else None,
-                "hubs": _hubs(findings, row["campaign_id"], account_id),
+                "hubs": (hubs := _hubs(findings, row["campaign_id"], account_id)),
+                "belongs_at_least": max((hub["share"] or 0.0 for hub in hubs if hub["kind"] in WORK), default=0.0),
             }
         )
     named_in = _named_in(findings, account_id)

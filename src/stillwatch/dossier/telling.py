@@ -82,6 +82,12 @@ def _why(said: Mapping[str, Any]) -> Iterator[Line]:
             last = one["rows"]
         if len(question["evidence"]) > MAX_EVIDENCE:
             yield Line(f"{words.count(len(question['evidence']) - MAX_EVIDENCE)} more in evidence.parquet.", 1)
+    if said["belongs"]:
+        low, middle, high = (words.share(said["belongs"][name]) for name in ("belongs_low", "belongs", "belongs_high"))
+        yield Line(
+            f"Of a member's sampled exchanges {middle} show templates the group made its own (most members: {low} to "
+            f"{high}). What the rest are for is not known: some may be other people's."
+        )
     if said["traits"]:
         yield Line("They share:")
         yield from _hubs(said["traits"], said["n_traits"])
@@ -222,6 +228,12 @@ def _account(said: Mapping[str, Any]) -> Iterator[Line]:
             yield Line(f"{_hub(hub)}; in {words.share(hub['share'])} of its sampled exchanges", 2)
     for one in said["alone"]:
         yield Line(f"It is lead {one} by itself: {words.VERDICTS['single_account']}. A lead accuses nobody.")
+    for one in said["member_of"]:
+        if one["belongs_at_least"]:
+            least = words.share(one["belongs_at_least"])
+            yield Line(
+                f"At least {least} of its sampled exchanges show one template of campaign {one['campaign_id']}.", 1
+            )
     if not said["member_of"] and not said["alone"]:
         yield Line("It is in no campaign. Rows of it are among those that leads rest on, and a lead accuses nobody.")
     grouped: dict[tuple[str, bool, str], list[str]] = {}

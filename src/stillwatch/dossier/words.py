@@ -31,10 +31,11 @@ KINDS = {
     "tail": "closing words of prompts",
     "sign_up": "hour of sign-up",
     "conversation": "conversation carried on",
+    "mail": "mail domain that few have",
 }
 """Trait kinds in plain words; a kind not listed is shown under its own name."""
 
-FAMILIES = {"network_client": "network and client", "funding": "card issuers"}
+FAMILIES = {"network_client": "network and client", "funding": "card issuers and mail domains"}
 
 ORIGINS = {"provider": "observed by the provider", "client": "chosen by the client"}
 

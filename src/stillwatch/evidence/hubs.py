@@ -120,6 +120,7 @@ def binomial_interval(x: int, n: int) -> tuple[float, float]:
 
 IDENTITY = SharedHubs("shared_identity", "identity", ("payment_fingerprint", "phone_hash", "email_hash"))
 FUNDING = SharedHubs("shared_issuers", "funding", ("payment_bin",))
+MAIL = SharedHubs("shared_mail_domains", "funding", ("email_domain",))
 NETWORK_CLIENT = SharedHubs("shared_network_client", "network_client", ("ip", "user_agent", "tls_fingerprint"))
 CONTENT = SharedHubs("shared_templates", "content", ("prompt", "system_prompt"))
 SIGN_UP = SharedHubs("sign_up_bursts", "time", ("created_at",))

@@ -21,7 +21,7 @@ from stillwatch.detect.population import dense
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.fleets import FLEETS
 from stillwatch.evidence.harvest import Elicitation
-from stillwatch.evidence.hubs import FUNDING, IDENTITY, NETWORK_CLIENT, SIGN_UP
+from stillwatch.evidence.hubs import FUNDING, IDENTITY, MAIL, NETWORK_CLIENT, SIGN_UP
 from stillwatch.evidence.signal import Finding, Question, Signal, Subject
 from stillwatch.evidence.signup import WINDOW
 from stillwatch.kernels.evalues import mean_e_log2
@@ -192,7 +192,7 @@ def rests_on_clients(subject: Subject, found: Mapping[str, Finding]) -> bool:
         return False
     if any(one.family == "time" and one.question == "operator" and one.e_log2 >= SPEAKS for one in found.values()):
         return False
-    joins_payers = np.array([kind.name in ("issuer", "phone", "email") for kind in KINDS])[traits.kind]
+    joins_payers = np.array([kind.name in ("issuer", "phone", "email", "mail") for kind in KINDS])[traits.kind]
     return not enriched_hubs(traits, members, within=joins_payers).any()
 
 
@@ -210,6 +210,7 @@ HYPOTHESES = (
         (
             "shared_identity",
             "shared_issuers",
+            "shared_mail_domains",
             "shared_network_client",
             "handed_over",
             "sign_up_bursts",
@@ -231,7 +232,7 @@ HYPOTHESES = (
     Hypothesis(
         "benchmark_harness",
         "the accounts run the same public benchmark or evaluation harness",
-        ("shared_identity", "shared_issuers", "shared_network_client", "partition"),
+        ("shared_identity", "shared_issuers", "shared_mail_domains", "shared_network_client", "partition"),
         everybody,
         "the same prompts sent by evaluators outside the group",
         foretells_against=("partition",),
@@ -257,7 +258,7 @@ OWN_USE = Hypothesis(
 """What one account can never be told from; weighed against no group."""
 
 LEFT_OPEN: Mapping[str, Signal] = {
-    signal.name: signal for signal in (IDENTITY, FUNDING, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
+    signal.name: signal for signal in (IDENTITY, FUNDING, MAIL, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
 }
 """Signals a hypothesis weighs again in its own population; the rest is taken from the findings of the group."""
 
