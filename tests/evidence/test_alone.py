@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,7 @@ def world() -> Played:
     return play(Scenario(populations=crowd, campaigns=(harvester,)), seed=4)
 
 
-def found(folder: Path, played: Played, **asked: object) -> Findings:
+def found(folder: Path, played: Played, **asked: Any) -> Findings:
     """A scan of these exchanges."""
     logs, accounts = (
         written(table, folder / f"{name}.parquet")

@@ -27,7 +27,8 @@ TURNS = st.lists(
 
 def opening(turns: list[Turn] | None) -> tuple[str, str, str] | None:
     """First question, first answer after it, first question after that; none of them null."""
-    wanted, found = ["user", "assistant", "user"], []
+    wanted = ["user", "assistant", "user"]
+    found: list[str | None] = []
     for turn in turns or []:
         if len(found) < 3 and turn["role"] == wanted[len(found)]:
             found.append(turn["content"])
