@@ -57,7 +57,9 @@ def test_signals_have_names_of_their_own() -> None:
 def test_neither_country_nor_language_is_evidence() -> None:
     """No Signal needs a column that says where people are from, or a stand-in for it.
 
-    The one exception, issuers of cards, is only ever compared within one country: `test_traits` holds it to that.
+    The exceptions, issuers of cards and mail domains that few have, are only ever compared within one country, and no
+    provider of mail is a hub: `test_traits` holds them to that.
     """
     barred = {"country", "payment_bin", "email_domain"}
-    assert {signal.name for signal in signals() if set(signal.needs) & barred} <= {"shared_issuers"}
+    excepted = {"shared_issuers", "shared_mail_domains"}
+    assert {signal.name for signal in signals() if set(signal.needs) & barred} <= excepted
