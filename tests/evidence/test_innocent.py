@@ -65,6 +65,15 @@ def classroom(number: int, person: Habits, rng: Rng) -> None:
         person.prompt = lambda row: f"{HEADS[0]}. {BENCHMARK[order[row]]}. {REASONED}"
 
 
+def resold(number: int, person: Habits, rng: Rng) -> None:
+    """A reseller's accounts: its cards, its exits, one week; whoever buys there asks what is on their own mind."""
+    if number < len(CROWD):
+        person.card = f"resale-{number % 8}"
+        person.created = datetime(2024, 11, 4, tzinfo=UTC) + timedelta(hours=int(rng.integers(0, 150)))
+        person.ip = lambda row: f"17.0.{(number + row) % 12}.3"
+        person.prompt = lambda row: f"{sentence(rng)} {number} {row}"
+
+
 def course_from_home(number: int, person: Habits, rng: Rng) -> None:
     """The same course, whose pupils sit at home."""
     home = person.ip
@@ -104,6 +113,7 @@ CASES = {
     "one benchmark": Case(harness, "benchmark_harness"),
     "one class": Case(classroom, "classroom"),
     "one course, from home": Case(course_from_home, "classroom"),
+    "one reseller": Case(resold, "reseller"),
 }
 
 

@@ -246,6 +246,15 @@ HYPOTHESES = (
         foretells_against=("partition",),
         at_one_place=("several_fleets", "elicitation_by_task"),
     ),
+    Hypothesis(
+        "reseller",
+        "the accounts belong to a reseller: one operator, through whom strangers ask what anybody asks",
+        ("shared_templates", "work_templates", "elicitation"),
+        everybody,
+        "a reseller's contract, or customers who speak for themselves",
+        # Whom a reseller draws is not known, nor whether they repeat one another.
+        partly=("partition",),
+    ),
 )
 
 OWN_USE = Hypothesis(

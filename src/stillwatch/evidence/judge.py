@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.detect.growth import jaccard, overlap
+from stillwatch.detect.growth import overlap
 from stillwatch.detect.traits import FAMILIES
 from stillwatch.evidence.innocent import SPEAKS, Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.phrases import told_by_prompts
@@ -128,8 +128,8 @@ def q_values(weighed: Sequence[Weighed]) -> list[float]:
     return [float(q) for q in e_bh(np.array([one.e_log2 for one in weighed]))] if weighed else []
 
 
-ALIKE = 0.75
-"""Jaccard index from which two groups are one campaign with more or fewer bystanders, and not a part and the whole."""
+SURELY = 10.0
+"""Mean bits of membership (odds of a thousand) from which what a group holds beyond its parts are no bystanders."""
 
 Judged = tuple[Weighed, float]
 """A weighed group and its q-value."""
@@ -138,25 +138,25 @@ Judged = tuple[Weighed, float]
 def apart(weighed: Sequence[Judged], bars: Bars) -> list[Judged]:
     """Of groups that share more than half of the smaller's members, one, or the parts of one.
 
-    Of groups alike that clear the bars it is the one whose members have most bits each, since bystanders have few.
-    Of a whole and its parts, all of which clear the bars, it is what has more bits together: a part of a campaign lacks
-    the rest of it, and of two campaigns in one group neither belongs to the other. Where none clears the bars it is the
-    one that comes nearest to them.
+    Where a whole and parts of it all clear the bars, the whole stands only if those it holds beyond its parts belong
+    to it as surely as `SURELY`: they are the rest of a campaign, and else bystanders, who cost a group little that has
+    a campaign in it. Where none clears the bars it is the one that comes nearest to them.
     """
-    clear = [each for each in weighed if not shortfalls(*each, bars)]
+    clear = sorted((each for each in weighed if not shortfalls(*each, bars)), key=lambda each: -len(_members(each)))
     short = [each for each in weighed if shortfalls(*each, bars)]
-    pure = [each for each in clear if each is max((one for one in clear if _alike(one, each)), key=_mean_bits)]
-    wholes = sorted(pure, key=lambda each: -_sum_bits(each))
-    best = [each for each in wholes if _sum_bits(each) >= sum(map(_sum_bits, _parts_of(each, pure)))]
+    whole = [each for each in clear if _is_whole(each, clear)]
     nearest = sorted(short, key=lambda each: -min(each[0].e_log2, each[0].best_innocent.bits))
-    return _disjoint([*best, *nearest])
+    return _disjoint([*whole, *nearest])
 
 
-def _parts_of(whole: Judged, others: Sequence[Judged]) -> list[Judged]:
-    """Smaller groups within a group, apart from one another, those whose members belong most surely first."""
-    n = len(_members(whole))
-    inside = [one for one in others if len(_members(one)) < n and _overlapping(one, whole)]
-    return _disjoint(sorted(inside, key=_mean_bits, reverse=True))
+def _is_whole(one: Judged, others: Sequence[Judged]) -> bool:
+    members, bits = _members(one), one[0].subject.candidate.bits
+    inside = [other for other in others if len(_members(other)) < len(members) and _overlapping(other, one)]
+    parts = _disjoint(sorted(inside, key=_mean_bits, reverse=True))
+    if not parts:
+        return True
+    rest = np.setdiff1d(members, np.concatenate([_members(part) for part in parts]))
+    return bool(len(rest)) and float(bits[rest].mean()) >= SURELY
 
 
 def _disjoint(groups: Sequence[Judged]) -> list[Judged]:
@@ -176,16 +176,8 @@ def _overlapping(one: Judged, other: Judged) -> bool:
     return overlap(_members(one), _members(other)) > 0.5
 
 
-def _alike(one: Judged, other: Judged) -> bool:
-    return jaccard(_members(one), _members(other)) >= ALIKE
-
-
-def _sum_bits(one: Judged) -> float:
-    return float(one[0].subject.candidate.bits[_members(one)].sum())
-
-
 def _mean_bits(one: Judged) -> float:
-    return _sum_bits(one) / max(len(_members(one)), 1)
+    return float(one[0].subject.candidate.bits[_members(one)].mean())
 
 
 def shortfalls(weighed: Weighed, q_value: float, bars: Bars) -> dict[str, float]:
