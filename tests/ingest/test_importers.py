@@ -327,7 +327,8 @@ def test_any_value_anywhere(name: str, data: st.DataObject, tmp_path: Path, read
     path = write(tmp_path / "odd.jsonl", json.loads(json.dumps(MADE[name][1], default=str)), record)
     read = reading(f"{MADE[name][0]}:{path}")
     assert read.rows[0] == expected(name)
-    assert read.n_accounted in (1, 2)  # a record of OTLP may now hold no span at all
+    # A record of OTLP may now hold no span at all, or several that are none.
+    assert 1 <= read.n_accounted <= (20 if name.startswith("otlp") else 2)
     assert all(batch.schema.equals(EXCHANGES) for batch in read.batches)
 
 

@@ -119,13 +119,19 @@ def lenient(line: bytes, *, lists: bool = False) -> tuple[Any, str]:
 
     With `lists` a list of records will do. What lies deeper than a hundred levels becomes null: no column reads it.
     """
-    text = shallow(line).decode("utf-8", "surrogateescape")
-    note = "line_read_leniently" if text.isascii() or _is_utf8(line) else "line_invalid_utf8"
+    note = "line_read_leniently" if line.isascii() or _is_utf8(line) else "line_invalid_utf8"
     try:
-        row = _clean(json.loads(text, strict=False, parse_int=_whole))
+        try:
+            row = _plain(line)
+        except RecursionError:
+            row = _plain(shallow(line))
     except (ValueError, RecursionError):
         return None, "line_broken_json"
     return (row, note) if isinstance(row, (dict, list) if lists else dict) else (None, "line_not_an_object")
+
+
+def _plain(line: bytes) -> Any:
+    return _clean(json.loads(line.decode("utf-8", "surrogateescape"), strict=False, parse_int=_whole))
 
 
 def _whole(digits: str) -> int | float:
