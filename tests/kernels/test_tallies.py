@@ -49,7 +49,7 @@ def test_counts_and_predictions_are_those_of_sets(
     assert predict(given_, members, np.arange(N_HUBS)) == pytest.approx([float(one) for one in expected])
 
 
-@given(CARRIED, COHORT, UNIT, GROUP, st.sets(st.integers(1, 4)), st.integers(0, 3))
+@given(CARRIED, COHORT, UNIT, GROUP, st.sets(st.integers(1, 4)), st.integers(1, 3))
 def test_a_group_meets_what_enough_of_it_carries(
     carried: list[set[int]], cohort: list[int], unit: list[int], group: set[int], within: set[int], least: int
 ) -> None:

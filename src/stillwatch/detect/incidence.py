@@ -35,9 +35,16 @@ class Incidence:
     activity: Ints
     totals: Ints
     carriers: Ints
+    _counted: Counted = field(init=False, repr=False, compare=False)
     _of_kinds: dict[tuple[int, ...], tuple[Ints, csr_matrix]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    def __post_init__(self) -> None:
+        carried = self.carried
+        arrays = (self.unit, carried.indptr, carried.indices, self.kind, self.cohort, self.activity, self.totals)
+        counted = Counted(*(frozen(array.view()) for array in (*arrays, self.carriers)))
+        object.__setattr__(self, "_counted", counted)
 
     def with_cohorts(self, cohort: Ints) -> Incidence:
         """The same counting by unit, with other cohorts, (accounts,)."""
@@ -72,12 +79,6 @@ class Incidence:
     def met(self, members: Ints, within: Mask, *, first: int, least: int) -> tuple[Ints, Ints, Floats]:
         """Of the hubs from `first` on that are `within`, those `least` units carry, how many do, how many should."""
         return meet(self._counted, members, first=first, within=within, least=least)
-
-    @property
-    def _counted(self) -> Counted:
-        carried = self.carried
-        arrays = (self.unit, carried.indptr, carried.indices, self.kind, self.cohort, self.activity, self.totals)
-        return Counted(*(frozen(array.view()) for array in (*arrays, self.carriers)))
 
 
 def build_incidence(

@@ -95,16 +95,16 @@ class Traits:
     by_account: Incidence
     by_unit: Incidence
     by_country: Incidence
-    _families: dict[str, Mask] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _masks: dict[str, Mask] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.kind)
 
     def of_family(self, family: str) -> Mask:
         """Which hubs belong to a family."""
-        if family not in self._families:
-            self._families[family] = frozen(np.array([kind.family == family for kind in KINDS])[self.kind])
-        return self._families[family]
+        if family not in self._masks:
+            self._masks[family] = frozen(np.array([kind.family == family for kind in KINDS])[self.kind])
+        return self._masks[family]
 
     def span(self, family: str) -> slice:
         """From the first hub of a family to the last; some of other families may lie between."""
@@ -141,7 +141,9 @@ class Traits:
     @property
     def forming(self) -> Mask:
         """Which hubs may form groups."""
-        return np.array([kind.forms_groups for kind in KINDS])[self.kind]
+        if "forming" not in self._masks:
+            self._masks["forming"] = frozen(np.array([kind.forms_groups for kind in KINDS])[self.kind])
+        return self._masks["forming"]
 
 
 def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Traits:

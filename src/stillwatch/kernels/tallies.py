@@ -37,7 +37,7 @@ class Counted(NamedTuple):
 
 def tally(counted: Counted, members: I64) -> I64:
     """How many units of a group carry each hub, shape (hubs,). Cost: about 1 ns an edge of theirs, and a hub."""
-    return _tally(counted, _units(counted.unit, members), 0, counted.kind.size)
+    return _tally(counted, _units(counted.unit, members))
 
 
 def predict(counted: Counted, members: I64, hubs: I64) -> F64:
@@ -52,7 +52,7 @@ def meet(counted: Counted, members: I64, *, first: int, within: Bools, least: in
     """Of the hubs from `first` on that are `within`, those that `least` units carry, how many do, and how many should.
 
     Args:
-        members: accounts of a group. within: (hubs looked at,).
+        members: accounts of a group. within: (hubs looked at,). least: 1 or more.
     """
     return _meet(counted, members, first, within, least)
 
@@ -60,14 +60,17 @@ def meet(counted: Counted, members: I64, *, first: int, within: Bools, least: in
 @jit
 def _meet(counted: Counted, members: I64, first: int, within: Bools, least: int) -> tuple[I64, I64, F64]:
     units = _units(counted.unit, members)
-    observed = _tally(counted, units, first, first + within.size)
-    met, n = np.empty(within.size, np.int64), 0
-    for hub in range(within.size):
-        if within[hub] and observed[hub] >= least:
-            met[n] = hub
-            n += 1
-    met = met[:n].copy()
-    return met + first, observed[met], _predict(counted, units, met + first)
+    counts, met, n = np.zeros(within.size, np.int32), np.empty(within.size, np.int64), 0
+    for unit in units:
+        for hub in counted.hubs[counted.starts[unit] : counted.starts[unit + 1]]:
+            at = hub - first
+            if 0 <= at < within.size and within[at]:
+                counts[at] += 1
+                if counts[at] == least:
+                    met[n] = at
+                    n += 1
+    found = np.sort(met[:n])
+    return found + first, counts[found].astype(np.int64), _predict(counted, units, found + first)
 
 
 @jit
@@ -82,12 +85,11 @@ def _units(unit: I64, members: I64) -> I64:
 
 
 @jit
-def _tally(counted: Counted, units: I64, first: int, last: int) -> I64:
-    counts = np.zeros(last - first, np.int64)
+def _tally(counted: Counted, units: I64) -> I64:
+    counts = np.zeros(counted.kind.size, np.int64)
     for unit in units:
         for hub in counted.hubs[counted.starts[unit] : counted.starts[unit + 1]]:
-            if first <= hub < last:
-                counts[hub - first] += 1
+            counts[hub] += 1
     return counts
 
 
