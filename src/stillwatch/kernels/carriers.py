@@ -64,7 +64,7 @@ def gather(edges: Edges, hubs: I64, members: I64, unit: I64) -> Carriers:
     Args:
         hubs: (some,) which. members: positions of the group, each once. unit: (accounts,) numbers below accounts.
 
-    Cost: about 3 ns an edge, and 8 bytes of memory an account.
+    Cost: about 10 ns an edge, and 8 bytes of memory an account.
     """
     account, units, starts, carrier, share = _gather(edges, hubs, members, frozen(unit.view()))
     return Carriers(account, units, Edges.of(starts, carrier, share))
@@ -76,7 +76,7 @@ def meeting(edges: Edges, a: I64, b: I64) -> tuple[I32, I32]:
     Args:
         a, b: (pairs,) hubs; the accounts of either ascend in `edges`.
 
-    Cost: about 2 ns an edge of the hubs, for each pair they are in.
+    Cost: a few ns an edge of the hubs, for each pair they are in.
     """
     return _meeting(edges, a, b)
 
@@ -95,7 +95,7 @@ def weigh(
             below their count.
         pseudo: count that p is given. shrink: accounts for which the rate of all counts beside those who met the group.
 
-    Cost: about 6 ns an edge.
+    Cost: about 10 ns an edge.
     """
     return Weights(*_weigh(edges, inside, met, unit, n_outside, pseudo, shrink))
 

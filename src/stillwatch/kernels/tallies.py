@@ -36,7 +36,7 @@ class Counted(NamedTuple):
 
 
 def tally(counted: Counted, members: I64) -> I64:
-    """How many units of a group carry each hub, shape (hubs,). Cost: about 1 ns an edge of theirs, and a hub."""
+    """How many units of a group carry each hub, shape (hubs,). Cost: a few ns an edge of theirs, and one a hub."""
     return _tally(counted, _units(counted.unit, members))
 
 
