@@ -28,8 +28,10 @@ settings.register_profile(
 )
 settings.load_profile("house")
 
-# A shell starts what runs behind it with SIGINT ignored; the processes that tests start and interrupt would inherit it.
+# A shell starts what runs behind it with SIGINT ignored, nohup with SIGHUP; the processes that tests start and end by
+# these signals would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
