@@ -93,12 +93,14 @@ class Callers:
             org_id=said.get("organisation") or None,
             payment_fingerprint=said.get("payment") or None,
             ip=self._client(peer, forwarded) if is_trusted else peer,
-            country=said.get("country") or None,
+            country=_country(said.get("country", "")),
             identity_level=said.get("level") or "none",
             model=asked.model if asked.model is not None else said.get("model"),
             capability=asked.capability,
             features=asked.features,
             n_tokens=int(tokens) if tokens else asked.n_tokens,
+            n_input_tokens=asked.n_input_tokens,
+            n_answers=0 if tokens else asked.n_answers,
             max_output_tokens=asked.max_output_tokens,
         )
 
@@ -155,6 +157,11 @@ def _plain(value: bytes) -> str:
     if len(text) > MOST_CHARACTERS or any(character < " " or "\x7f" <= character < "\xa0" for character in text):
         raise Refused(400, "a header that says who asks is too long or holds control characters")
     return text
+
+
+def _country(text: str) -> str | None:
+    # Written small, or as no code, it would match no rule, not even the one for countries that are not known.
+    return text.upper() if len(text) == 2 and text.isascii() and text.isalpha() else None
 
 
 def _without_port(text: str) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ import msgspec
 from stillwatch.errors import SettingsError
 from stillwatch.gate.admission import Admission, Gate
 from stillwatch.gate.answers import body_of, headers_of, status_of
-from stillwatch.gate.asked import allowed_body, asked, read_body, streamed_usage, usage_of, used_tokens
+from stillwatch.gate.asked import allowed_body, asked, is_limitable, read_body, streamed_usage, usage_of, used_tokens
 from stillwatch.gate.callers import Callers, Refused, receive_body
 from stillwatch.gate.opening import Opened
 from stillwatch.gate.replies import begins_inside, hide_no_reasoning
@@ -62,6 +62,7 @@ class GateMiddleware:
         self._app, self._free = app, free
         self._opened: Opened | None = None
         if gate is None:
+            _needs_the_peer(os.environ)
             self._opened = opened = Opened.from_environment(os.environ)
             gate, callers, clock = opened.gate, opened.callers, opened.clock
         if callers is None or clock is None:
@@ -86,6 +87,8 @@ class GateMiddleware:
             wanted = asked(scope["path"], body, n_bytes)
             client = scope.get("client")
             request = self._callers.request(client[0] if client else None, scope["headers"], wanted, self._clock())
+            if not is_limitable(scope["path"]):
+                request = replace(request, is_limitable=False)
         except Refused as error:
             self._gate.n_unread += 1
             await _answer(send, error.status, [], msgspec.json.encode({"error": {"message": error.says}}))
@@ -142,6 +145,19 @@ class GateMiddleware:
         used = seen.used()
         if used is not None:
             await self._gate.settle_soon(admission.decision_id, used)
+
+
+def _needs_the_peer(environ: Mapping[str, str]) -> None:
+    """Refuse a server that may put an address of X-Forwarded-For in the peer's place, as uvicorn does unless told.
+
+    A client that writes a trusted proxy's address there would be believed who it says it is.
+    """
+    if environ.get("STILLWATCH_TRUSTED_PROXIES", "").strip() and environ.get("FORWARDED_ALLOW_IPS") != "":
+        raise SettingsError(
+            "the server reads forwarded addresses by itself, so nobody can tell a trusted proxy",
+            got=f"FORWARDED_ALLOW_IPS={environ.get('FORWARDED_ALLOW_IPS', 'unset')}",
+            expected="FORWARDED_ALLOW_IPS= (set, and empty)",
+        )
 
 
 @dataclass(slots=True)
