@@ -91,7 +91,8 @@ class Simulation:
     accounts_by_rule: Counter[tuple[str, str]] = field(default_factory=Counter)
     groups: dict[str, Hits] = field(default_factory=lambda: {name: Hits() for name in GROUPS})
     worst: list[tuple[str, str, int, int, str]] = field(default_factory=list)
-    """Accounts in no finding, verified or licensed that lose most: id, group, calls refused, calls, the rule that refused most."""
+    """Accounts in no finding, verified or licensed that lose most: id, group, calls refused, calls, and by which rule
+    most of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
