@@ -66,6 +66,21 @@ def test_names_count_only_from_a_trusted_proxy() -> None:
 
 
 @pytest.mark.parametrize(
+    "second", [(b"x-api-key", b"sk-2"), (b"authorization", b"Bearer sk-2"), (b"Authorization", b"sk-2")]
+)
+def test_a_client_that_shows_two_keys_is_nobody(second: tuple[bytes, bytes]) -> None:
+    """Or each key it adds, in whatever order, would be a new account, and not the one of the exchange log."""
+    callers, first = Callers(trusted=["10.0.0.0/8"], secret=KEY), (b"authorization", b"Bearer sk-1")
+    for headers in ([first, second], [second, first]):
+        with pytest.raises(Refused, match="two API keys"):
+            callers.request(STRANGER, headers, Asked(), NOW)
+        named = [*headers, (b"x-stillwatch-account", b"ann")]
+        assert callers.request(PROXY, named, Asked(), NOW).account_id == "ann"
+    same = [first, (b"x-api-key", b"sk-1"), (b"x-api-key", b"")]
+    assert callers.request(STRANGER, same, Asked(), NOW).account_id == callers.hashed("sk-1")
+
+
+@pytest.mark.parametrize(
     ("written", "country"),
     [
         ("XX", "XX"),
