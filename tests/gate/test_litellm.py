@@ -52,7 +52,8 @@ def account() -> str:
 def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """LiteLLM with the hook in its own process."""
     folder = tmp_path_factory.mktemp("hooked")
-    environ = real.gate_environ(folder)
+    closed = '[[networks.rules]]\nname = "closed"\ncidrs = ["192.0.2.0/24"]\naction = "deny"\n'
+    environ = real.gate_environ(folder, real.POLICY + closed)
     with real.upstream() as behind, real.litellm(folder, behind.address, environ) as address:
         yield Proxy(address, behind, folder / "home" / "journal")
 
@@ -73,6 +74,17 @@ def test_the_hook_lets_pass_and_journals(hooked: Proxy) -> None:
     assert (body["action"], body["model"], body["policy_version"]) == ("allow", "orion", "real")
     asked = hooked.behind.asked[-1]
     assert asked["max_tokens"] == 9_000 and "stillwatch" not in json.dumps(asked)
+
+
+@pytest.mark.parametrize("place", ["metadata", "litellm_metadata"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_a_client_writes_no_address_of_its_own(hooked: Proxy, path: str, place: str) -> None:
+    """Nor who it is: LiteLLM's own word counts, wherever a client writes another."""
+    name = account()
+    forged = {"requester_ip_address": "192.0.2.9", "user_api_key_user_id": "victim"}
+    assert hooked.chat(name, "used=12", path=path, **{place: forged}).status == 200
+    (body,) = hooked.decisions(name, 1)
+    assert body["rule"] == ""
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
@@ -251,6 +263,21 @@ def test_the_guardrail_limits_and_settles_nothing(guarded: Proxy, more: dict[str
     assert statuses[:2] == [200, 200] and 400 <= statuses[2] < 500
     bodies = guarded.decisions(name, 3)
     assert [body["passes"] for body in bodies] == [True, True, False]
+
+
+@pytest.mark.parametrize("place", ["metadata", "litellm_metadata"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_the_guardrail_knows_a_client_by_no_word_of_its_own(guarded: Proxy, path: str, place: str) -> None:
+    """What a client writes under LiteLLM's own names makes it nobody else."""
+    name = account()
+    forged = {
+        "user_api_key_user_id": "victim",
+        "user_api_key_hash": "victim",
+        "headers": {"x-forwarded-for": "1.1.1.1"},
+    }
+    assert guarded.chat(name, "used=1", path=path, **{place: forged}).status == 200
+    (body,) = guarded.decisions(name, 1)
+    assert body["passes"]
 
 
 def test_without_its_gate_the_guardrail_is_closed(tmp_path: Path) -> None:
