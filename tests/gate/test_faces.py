@@ -380,6 +380,26 @@ def test_what_is_not_one_object_is_refused(tmp_path: Path, body: bytes) -> None:
     assert not server.got
 
 
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"--form--", b"x" * (LARGEST_BODY_BYTES + 9)])
+def test_in_shadow_mode_what_is_not_one_object_passes_as_it_came(tmp_path: Path, body: bytes) -> None:
+    """Nothing that is only tried out may break a transcription."""
+    reached = bytearray()
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            more = message.get("more_body", False)
+            reached.extend(message.get("body", b""))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with made(tmp_path, PLAIN.replace('"enforce"', '"shadow"')) as one:
+        app = GateMiddleware(server, gate=one.gate, callers=one.callers, clock=one.clock)
+        assert call(app, "/v1/audio/transcriptions", [body[:9], body[9:]], BEARER).status == 200
+        assert (bytes(reached), one.gate.n_unread) == (body, 1)
+
+
 def test_an_oversized_body_is_refused(tmp_path: Path) -> None:
     """The middleware stops reading; the server sees nothing."""
     server = Server(USED)

@@ -71,7 +71,7 @@ class GateMiddleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Judge a request, and pass it on or refuse it."""
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and not self._is_shadow:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "not open here"})
             return
@@ -82,8 +82,17 @@ class GateMiddleware:
         if is_free:
             await self._app(scope, receive, send)
             return
+        taken: list[Message] = []
+
+        async def noted() -> Message:
+            taken.append(await receive())
+            return taken[-1]
+
+        async def anew() -> Message:
+            return taken.pop(0) if taken else await receive()
+
         try:
-            body, n_bytes = await _object(receive)
+            body, n_bytes = await _object(noted)
             wanted = asked(scope["path"], body, n_bytes)
             client = scope.get("client")
             request = self._callers.request(client[0] if client else None, scope["headers"], wanted, self._clock())
@@ -91,13 +100,21 @@ class GateMiddleware:
                 request = replace(request, is_limitable=False)
         except Refused as error:
             self._gate.n_unread += 1
+            if self._is_shadow:
+                await self._app(scope, anew, send)
+                return
             await _answer(send, error.status, [], msgspec.json.encode({"error": {"message": error.says}}))
             return
+        taken.clear()
         admission = await self._gate.admit_soon(request)
         if not admission.passes:
             await _answer(send, status_of(admission), headers_of(admission), body_of(admission))
             return
         await self._pass(scope, body, receive, send, admission, request)
+
+    @property
+    def _is_shadow(self) -> bool:
+        return self._gate.rules.policy.mode == "shadow"
 
     def _until_the_end(self, send: Send) -> Send:
         """Messages of the server's life: before it may end, every decision is written down."""
