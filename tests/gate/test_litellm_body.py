@@ -12,7 +12,7 @@ import pytest
 from stillwatch.gate.callers import Refused
 from stillwatch.gate.litellm_body import JUDGED, only_what_is_judged
 from stillwatch.gate.litellm_hook import Calls
-from tests.gate.making import TICKET, made
+from tests.gate.making import PLAIN, TICKET, made
 
 
 def left(**data: Any) -> dict[str, Any]:
@@ -97,6 +97,28 @@ def test_an_interface_that_cannot_be_limited_is_for_whom_nothing_is(
             passed = False
         (body,) = one.decisions()
     assert passed == passes == body["passes"] and (body["rule"] == "interface") == (not passes)
+
+
+@pytest.mark.parametrize(("batch", "passes"), [(', "batch"', True), ("", False)])
+@pytest.mark.parametrize("call_type", ["acreate_batch", "create_batch"])
+def test_a_batch_is_for_levels_that_have_it(tmp_path: Path, call_type: str, batch: str, passes: bool) -> None:
+    """And for those that nothing limits, since its calls lie in a file."""
+    text = PLAIN.replace('"logprobs", "batch"', '"logprobs"' + batch)
+    who = SimpleNamespace(
+        user_id="ann", team_id=None, org_id=None, api_key=None, metadata={"stillwatch_level": "email"}
+    )
+    with made(tmp_path, text) as one:
+        calls = Calls(one.gate, one.callers, one.clock, Said)
+        try:
+            asyncio.run(calls.before(who, {"model": "m", "input_file_id": "f"}, call_type))
+            passed = True
+        except Said as error:
+            assert error.args[0] == 403
+            passed = False
+        limited = SimpleNamespace(**{**vars(who), "metadata": {}})
+        with pytest.raises(Said):
+            asyncio.run(calls.before(limited, {"model": "m"}, call_type))
+    assert passed == passes
 
 
 class TimedOut(Exception):

@@ -20,7 +20,7 @@ import msgspec
 
 from stillwatch.gate.admission import Admission, Gate
 from stillwatch.gate.answers import UNREAD, error_of, headers_of, status_of
-from stillwatch.gate.asked import allowed_body, asked, used_tokens
+from stillwatch.gate.asked import allowed_body, asked, is_limitable, used_tokens
 from stillwatch.gate.callers import MOST_CHARACTERS, Callers, Refused
 from stillwatch.gate.litellm_body import only_what_is_judged
 from stillwatch.gate.replies import begins_inside, hide_no_reasoning
@@ -37,6 +37,7 @@ _PATHS = {
     "responses": "/responses", "aresponses": "/responses", "embeddings": "/embeddings", "embedding": "/embeddings",
     "aembedding": "/embeddings", "text_completion": "/completions", "atext_completion": "/completions",
     "completion": "/chat/completions", "acompletion": "/chat/completions", "anthropic_messages": "/messages",
+    "create_batch": "/batches", "acreate_batch": "/batches",
 }  # fmt: skip
 _TEXTS = ("messages", "prompt", "input", "tools", "functions", "system")
 _KNOWN = ("user_id", "team_id", "org_id", "api_key")
@@ -49,7 +50,7 @@ _WITHOUT_TEXT = frozenset(
     "moderation amoderation rerank arerank image_generation aimage_generation image_edit aimage_edit image_variation "
     "aimage_variation transcription atranscription speech aspeech ocr aocr".split()
 )
-"""Interfaces whose answers are no text that a level limits. What is neither here nor above cannot be limited."""
+"""Interfaces whose answers are no text that a level limits; what is neither here nor known by its path cannot be."""
 
 _WAITED_TOO_SHORT = (408, 504)
 
@@ -78,7 +79,7 @@ class Calls:
         try:
             only_what_is_judged(data)
             request = self._request(who, data, path)
-            if call_type not in _PATHS and call_type not in _WITHOUT_TEXT:
+            if not is_limitable(path) and call_type not in _WITHOUT_TEXT:
                 request = replace(request, is_limitable=False)
         except (Refused, TypeError, ValueError, OverflowError, RecursionError):
             # Such as half a character, or lists a thousand deep.
