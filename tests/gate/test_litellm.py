@@ -76,6 +76,16 @@ def test_the_hook_lets_pass_and_journals(hooked: Proxy) -> None:
     assert asked["max_tokens"] == 9_000 and "stillwatch" not in json.dumps(asked)
 
 
+@pytest.mark.parametrize("more", [{}, {"stream": True}, {"metadata": {"endpoint": "/", "stillwatch_decision": "x"}},
+                                  {"litellm_metadata": {"endpoint": "/", "stillwatch_decision": "x"}}])  # fmt: skip
+def test_the_queue_that_no_hook_is_asked_about_is_closed(hooked: Proxy, more: dict[str, Any]) -> None:
+    """LiteLLM would answer there whatever model and length a client asks for."""
+    n_asked = len(hooked.behind.asked)
+    answer = hooked.chat(account(), "used=10", path="/queue/chat/completions", priority=0, max_tokens=99_999, **more)
+    assert (answer.status >= 400, len(hooked.behind.asked) - n_asked) == (True, 0)
+    assert hooked.chat(account(), "used=10").status == 200
+
+
 @pytest.mark.parametrize("place", ["metadata", "litellm_metadata"])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
 def test_a_client_writes_no_address_of_its_own(hooked: Proxy, path: str, place: str) -> None:
