@@ -121,6 +121,27 @@ def test_a_batch_is_for_levels_that_have_it(tmp_path: Path, call_type: str, batc
     assert passed == passes
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "mode", "passes"),
+    [("http://x/queue/chat/completions", "enforce", False), ("http://x/root/queue/chat%2fcompletions", "enforce", False),
+     ("http://x?y/queue/chat/completions", "enforce", False), ("http://x/queue/chat/completions/?a", "enforce", False),
+     ("http://x/queue/chat/completions", "shadow", True), ("http://x/v1/chat/completions", "enforce", True),
+     ("http://[", "enforce", True)],
+)  # fmt: skip
+def test_what_no_hook_was_asked_about_reaches_no_model(tmp_path: Path, endpoint: str, mode: str, passes: bool) -> None:
+    """Wherever a client writes another address; a try out refuses nothing."""
+    with made(tmp_path, PLAIN.replace('"enforce"', f'"{mode}"')) as one:
+        calls = Calls(one.gate, one.callers, one.clock, Said)
+        given = {"metadata": {"endpoint": endpoint}, "litellm_metadata": {"endpoint": "/", "stillwatch_decision": "x"}}
+        try:
+            calls.unjudged(given)
+            passed = True
+        except Said as error:
+            assert error.args[0] == 403
+            passed = False
+    assert (passed, one.gate.n_unread) == (passes, 0 if passes else 1)
+
+
 class TimedOut(Exception):
     """As LiteLLM's own."""
 

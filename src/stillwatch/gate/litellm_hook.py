@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 import msgspec
 
@@ -106,8 +106,8 @@ class Calls:
     def unjudged(self, kwargs: Mapping[str, Any]) -> None:
         """Refuse a call, about to reach a model, that LiteLLM took in where it asks no hook. Raises as `before`."""
         came = (str(metadata.get("endpoint") or "") for metadata in _both(kwargs))
-        is_unjudged = any(urlsplit(url).path.rstrip("/").endswith(_UNASKED) for url in came)
-        if is_unjudged and self._gate.rules.policy.mode != "shadow":
+        # Anywhere in it, since a client's Host header may hold what ends a path.
+        if any(_UNASKED in unquote(url) for url in came) and self._gate.rules.policy.mode != "shadow":
             self._gate.n_unread += 1
             error = {"type": "stillwatch", "code": "not_available", "message": MESSAGES["not_available"]}
             raise self._refuse(403, error, {})
