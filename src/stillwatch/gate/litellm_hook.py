@@ -109,8 +109,8 @@ class Calls:
         # Anywhere in it, since a client's Host header may hold what ends a path.
         if any(_UNASKED in unquote(url) for url in came) and self._gate.rules.policy.mode != "shadow":
             self._gate.n_unread += 1
-            error = {"type": "stillwatch", "code": "not_available", "message": MESSAGES["not_available"]}
-            raise self._refuse(403, error, {})
+            error: dict[str, object] = {"type": "stillwatch", "code": "not_available"}
+            raise self._refuse(403, error | {"message": MESSAGES["not_available"]}, {})
 
     async def succeeded(self, kwargs: Mapping[str, Any], answer: Any) -> None:
         """Settle a call that was answered, by the tokens that are stated; where none are, all stays spent."""
