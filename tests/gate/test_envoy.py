@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 from textwrap import indent
@@ -80,7 +81,7 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: in
-          use_remote_address: false
+          use_remote_address: {edge}
           route_config: {{virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: up}}}}]}}]}}
           http_filters:
 {filter}
@@ -118,8 +119,11 @@ def authenticated(asks: str) -> str:
 
 
 @contextmanager
-def envoy(folder: Path, up: str, gate: str) -> Iterator[str]:
-    """Envoy with the filter of the documentation, word for word: its address."""
+def envoy(folder: Path, up: str, gate: str, *, edge: str = "false") -> Iterator[str]:
+    """Envoy with the filter of the documentation, word for word: its address.
+
+    It passes X-Forwarded-For on as the tests write it, unless it stands at the edge, as the documentation wants it.
+    """
     executable, port = needed("envoy", "envoy"), free_port()
     asks = (ROOT / "docs" / "deploy" / "envoy.yaml").read_text("utf-8")
     filled = {
@@ -127,7 +131,7 @@ def envoy(folder: Path, up: str, gate: str) -> Iterator[str]:
         "gate": gate.rpartition(":")[2],
         "filter": indent(authenticated(asks), " " * 10),
     }
-    (folder / "envoy.yaml").write_text(CONFIG.format(port=port, **filled), "utf-8")
+    (folder / "envoy.yaml").write_text(CONFIG.format(port=port, edge=edge, **filled), "utf-8")
     words = [executable, "-c", str(folder / "envoy.yaml"), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"]
     with running(words, cwd=folder, environ={}, port=port, path="/"):
         yield f"http://127.0.0.1:{port}"
@@ -231,6 +235,28 @@ def test_a_name_that_is_none_does_not_pass(front: Front, bad: str) -> None:
 def test_a_name_that_is_no_utf8_is_refused_over_http(front: Front, bad: str) -> None:
     """Envoy passes such bytes on as they are where an authentication sets them so; the gate answers 400."""
     assert ask(front.gate + "/check/v1/chat/completions", {}, {"x-stillwatch-account": bad}).status == 400
+
+
+def test_at_the_edge_a_client_does_not_choose_its_address(tmp_path: Path) -> None:
+    """Envoy writes the address it sees behind what the client wrote, and that one counts."""
+    text = real.POLICY + '[[networks.rules]]\nname = "closed"\ncidrs = ["127.0.0.9/32"]\naction = "deny"\n'
+    with (
+        real.upstream() as behind,
+        real.serving(tmp_path, text=text) as gate,
+        envoy(tmp_path, behind.address, gate, edge="true") as address,
+    ):
+        statuses = []
+        for source in ("127.0.0.9", "127.0.0.8"):
+            line = HTTPConnection(address.partition("//")[2], source_address=(source, 0), timeout=60)
+            given = {
+                "x-known-account": account(),
+                "x-known-model": "orion",
+                "x-forwarded-for": "203.0.113.9, 127.0.0.1",
+            }
+            line.request("POST", "/v1/chat/completions", b'{"messages": [{"content": "used=1"}]}', given)
+            statuses.append(line.getresponse().status)
+            line.close()
+    assert (statuses, len(behind.asked)) == ([403, 200], 1)
 
 
 def test_without_its_gate_envoy_is_closed(tmp_path: Path) -> None:

@@ -65,6 +65,39 @@ def test_names_count_only_from_a_trusted_proxy() -> None:
     assert caller(STRANGER).account_id == ANONYMOUS
 
 
+@pytest.mark.parametrize(
+    "second", [(b"x-api-key", b"sk-2"), (b"authorization", b"Bearer sk-2"), (b"Authorization", b"sk-2")]
+)
+def test_a_client_that_shows_two_keys_is_nobody(second: tuple[bytes, bytes]) -> None:
+    """Or each key it adds, in whatever order, would be a new account, and not the one of the exchange log."""
+    callers, first = Callers(trusted=["10.0.0.0/8"], secret=KEY), (b"authorization", b"Bearer sk-1")
+    for headers in ([first, second], [second, first]):
+        with pytest.raises(Refused, match="two API keys"):
+            callers.request(STRANGER, headers, Asked(), NOW)
+        named = [*headers, (b"x-stillwatch-account", b"ann")]
+        assert callers.request(PROXY, named, Asked(), NOW).account_id == "ann"
+    same = [first, (b"x-api-key", b"sk-1"), (b"x-api-key", b"")]
+    assert callers.request(STRANGER, same, Asked(), NOW).account_id == callers.hashed("sk-1")
+
+
+@pytest.mark.parametrize(
+    ("written", "country"),
+    [
+        ("XX", "XX"),
+        ("xx", "XX"),
+        ("Xx", "XX"),
+        ("T1", None),
+        ("XXX", None),
+        ("Germany", None),
+        ("", None),
+        ("x ", None),
+    ],
+)
+def test_a_country_is_its_code_however_it_is_written(written: str, country: str | None) -> None:
+    """One that is none is not known: it must not slip between the rules for codes and the one for unknown ones."""
+    assert caller(PROXY, X_Stillwatch_Country=written).country == country
+
+
 @pytest.mark.parametrize("value", ["a\r\nx-admin: 1", "a\x00", "a\x7f", "\x85", "x" * 257])
 def test_header_injection_is_refused(value: str) -> None:
     """A name with control characters, or a very long one, is no name."""
@@ -117,7 +150,7 @@ def test_what_is_asked_is_read_from_the_body() -> None:
     """Model, kind of call, features and the tokens to reserve."""
     body = {"model": "m", "max_tokens": 50, "n": 3, "logprobs": True, "reasoning_effort": "high", "tools": [{}]}
     found = asked(CHAT, body, 300)
-    assert found == Asked("m", "tools", frozenset({"logprobs", "reasoning"}), 101 + 150, 50)
+    assert found == Asked("m", "tools", frozenset({"logprobs", "reasoning"}), 101 + 150, 50, 101, 3)
     assert asked("/v1/embeddings", {"model": "m"}, 300).n_tokens == 101
     assert asked(CHAT, {"max_tokens": 10, "max_completion_tokens": 90}, 0).max_output_tokens == 90
 
@@ -241,6 +274,8 @@ def ask(
 
 USED = json.dumps({"usage": {"total_tokens": 100}}).encode()
 SMALL = b'{"max_tokens": 6000}'
+LONG = PLAIN.replace("max_output_tokens = 500", "max_output_tokens = 9_000")
+"""Where so much may be asked for, so much is reserved."""
 
 
 def n_passed(one: Made, server: Server, n: int = 3) -> int:
@@ -263,7 +298,7 @@ def n_passed(one: Made, server: Server, n: int = 3) -> int:
 )
 def test_a_call_is_settled_from_the_usage_it_states(tmp_path: Path, server: Server, n: int) -> None:
     """Stated usage gives the rest back; no statement, and an answer that breaks off, stays spent."""
-    with made(tmp_path) as one:
+    with made(tmp_path, LONG) as one:
         assert n_passed(one, server) == n
 
 
@@ -273,8 +308,46 @@ def test_parts_of_a_streamed_usage_are_added(tmp_path: Path) -> None:
         b'data: {"type": "message_start", "message": {"usage": {"input_tokens": 3000, "output_tokens": 1}}}\n',
         b'data: {"type": "message_delta", "usage": {"output_tokens": 3000}}\n',
     )
-    with made(tmp_path) as one:
+    with made(tmp_path, LONG) as one:
         assert n_passed(one, Server(*events, kind="text/event-stream")) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "n"),
+    [({}, 500), ({"max_tokens": 90_000}, 500), ({"max_tokens": 40}, 40), ({"n": 3}, 1_500),
+     ({"prompt": ["a"] * 4}, 2_000), ({"model": "a,b"}, 1_000)],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+def test_no_more_is_reserved_for_an_answer_than_it_may_hold(tmp_path: Path, body: Any, n: int, mode: str) -> None:
+    """A level's cap holds for the reservation too, or a budget with a small burst would never fit an ordinary call."""
+    text, written = PLAIN.replace('"enforce"', f'"{mode}"'), json.dumps(body).encode()
+    with made(tmp_path, text) as one:
+        n_models = 2 if "model" in body else 1
+        assert ask(one, Server(b"{}"), written).status == 200
+        (decision,) = one.decisions()
+    assert decision["n_tokens"] == n_models * (len(written) // 3 + 1) + n
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/inference/v1/generate", 403), ("/generate", 403), ("/v1/chat/completions/batch", 403), ("/v1/responses/", 403),
+     ("/invocations", 200), ("/v1/messages", 200), ("/v1/embeddings", 200), ("/v1/score", 200), ("/rerank", 200),
+     ("/v1/messages/count_tokens", 200)],
+)  # fmt: skip
+def test_an_interface_that_cannot_be_limited_is_not_open_to_a_limited_level(
+    tmp_path: Path, path: str, status: int
+) -> None:
+    """Its limits may stand anywhere in its body; levels without limits may use it."""
+    body = b'{"model": "m", "sampling_params": {"max_tokens": 100000, "logprobs": 20}}'
+    with made(tmp_path) as one:
+        named = {"X-Stillwatch-Level": "none"}
+        assert ask(one, Server(b"{}"), body, path=path, **named).status == status
+    (tmp_path / "free").mkdir()
+    with made(tmp_path / "free", PLAIN.replace("max_output_tokens = 500", "").replace("features = []", FREE)) as one:
+        assert ask(one, Server(b"{}"), body, path=path).status == 200
+
+
+FREE = 'features = ["reasoning", "logprobs"]'
 
 
 def test_the_server_reads_what_was_judged(tmp_path: Path) -> None:
@@ -307,6 +380,26 @@ def test_what_is_not_one_object_is_refused(tmp_path: Path, body: bytes) -> None:
     assert not server.got
 
 
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"--form--", b"x" * (LARGEST_BODY_BYTES + 9)])
+def test_in_shadow_mode_what_is_not_one_object_passes_as_it_came(tmp_path: Path, body: bytes) -> None:
+    """Nothing that is only tried out may break a transcription."""
+    reached = bytearray()
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            more = message.get("more_body", False)
+            reached.extend(message.get("body", b""))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with made(tmp_path, PLAIN.replace('"enforce"', '"shadow"')) as one:
+        app = GateMiddleware(server, gate=one.gate, callers=one.callers, clock=one.clock)
+        assert call(app, "/v1/audio/transcriptions", [body[:9], body[9:]], BEARER).status == 200
+        assert (bytes(reached), one.gate.n_unread) == (body, 1)
+
+
 def test_an_oversized_body_is_refused(tmp_path: Path) -> None:
     """The middleware stops reading; the server sees nothing."""
     server = Server(USED)
@@ -329,7 +422,7 @@ def test_what_costs_is_judged_whatever_its_path(tmp_path: Path, method: str, pat
 
 def test_refusals_tell_little(tmp_path: Path) -> None:
     """A refused client gets a status, a coarse word, a rounded wait and an appeal id, and nothing of the policy."""
-    with made(tmp_path) as one:
+    with made(tmp_path, LONG) as one:
         ask(one, Server(b"{}"), SMALL)
         refused = ask(one, Server(b"{}"), SMALL)
         precise = one.decisions()[1]
@@ -378,6 +471,23 @@ def test_no_decision_is_lost_when_the_server_ends(tmp_path: Path, monkeypatch: p
         call(gated, CHAT, b"{}")
     asyncio.run(gated({"type": "lifespan"}, None, heard))  # type: ignore[arg-type]
     assert seen == [(f"lifespan.shutdown.{end}", 20)]
+
+
+@pytest.mark.parametrize("allowed", [None, "*", "127.0.0.1"])
+def test_a_server_that_reads_forwarded_addresses_itself_ends_the_start(
+    monkeypatch: pytest.MonkeyPatch, allowed: str | None
+) -> None:
+    """Or a client that names a trusted proxy's address would be taken for the proxy."""
+    monkeypatch.setenv("STILLWATCH_TRUSTED_PROXIES", "127.0.0.1/32")
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    monkeypatch.delenv("STILLWATCH_POLICY", raising=False)
+    if allowed is not None:
+        monkeypatch.setenv("FORWARDED_ALLOW_IPS", allowed)
+    with pytest.raises(SettingsError, match="FORWARDED_ALLOW_IPS"):
+        GateMiddleware(Server())
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "")
+    with pytest.raises(SettingsError, match="no policy"):
+        GateMiddleware(Server())
 
 
 def test_without_a_policy_the_middleware_does_not_start() -> None:
@@ -452,7 +562,7 @@ def test_the_hook_settles_each_call(tmp_path: Path, more: Any, how: Any, n: int)
                 await ended(calls, asked, how)
         return passed
 
-    with made(tmp_path) as one:
+    with made(tmp_path, LONG) as one:
         assert asyncio.run(run(one)) == n
 
 
@@ -473,7 +583,7 @@ def test_a_client_that_gives_two_calls_one_id_gains_nothing(tmp_path: Path) -> N
         await calls.failed(forged, ValueError())
         assert await refused(calls, data(max_tokens=4_500))
 
-    with made(tmp_path) as one:
+    with made(tmp_path, LONG) as one:
         asyncio.run(run(one))
 
 

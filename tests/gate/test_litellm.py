@@ -52,7 +52,8 @@ def account() -> str:
 def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """LiteLLM with the hook in its own process."""
     folder = tmp_path_factory.mktemp("hooked")
-    environ = real.gate_environ(folder)
+    closed = '[[networks.rules]]\nname = "closed"\ncidrs = ["192.0.2.0/24"]\naction = "deny"\n'
+    environ = real.gate_environ(folder, real.POLICY + closed)
     with real.upstream() as behind, real.litellm(folder, behind.address, environ) as address:
         yield Proxy(address, behind, folder / "home" / "journal")
 
@@ -73,6 +74,27 @@ def test_the_hook_lets_pass_and_journals(hooked: Proxy) -> None:
     assert (body["action"], body["model"], body["policy_version"]) == ("allow", "orion", "real")
     asked = hooked.behind.asked[-1]
     assert asked["max_tokens"] == 9_000 and "stillwatch" not in json.dumps(asked)
+
+
+@pytest.mark.parametrize("more", [{}, {"stream": True}, {"metadata": {"endpoint": "/", "stillwatch_decision": "x"}},
+                                  {"litellm_metadata": {"endpoint": "/", "stillwatch_decision": "x"}}])  # fmt: skip
+def test_the_queue_that_no_hook_is_asked_about_is_closed(hooked: Proxy, more: dict[str, Any]) -> None:
+    """LiteLLM would answer there whatever model and length a client asks for."""
+    n_asked = len(hooked.behind.asked)
+    answer = hooked.chat(account(), "used=10", path="/queue/chat/completions", priority=0, max_tokens=99_999, **more)
+    assert (answer.status >= 400, len(hooked.behind.asked) - n_asked) == (True, 0)
+    assert hooked.chat(account(), "used=10").status == 200
+
+
+@pytest.mark.parametrize("place", ["metadata", "litellm_metadata"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_a_client_writes_no_address_of_its_own(hooked: Proxy, path: str, place: str) -> None:
+    """Nor who it is: LiteLLM's own word counts, wherever a client writes another."""
+    name = account()
+    forged = {"requester_ip_address": "192.0.2.9", "user_api_key_user_id": "victim"}
+    assert hooked.chat(name, "used=12", path=path, **{place: forged}).status == 200
+    (body,) = hooked.decisions(name, 1)
+    assert body["rule"] == ""
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
@@ -187,7 +209,11 @@ def test_a_stream_that_its_client_leaves_is_not_free(hooked: Proxy) -> None:
             held += client.recv(4096)
         assert hooked.chat(name, "used=10", max_tokens=9_000).status == 429
     settled(hooked)
-    assert hooked.chat(name, "used=10", max_tokens=9_990).status in (413, 429)
+    # A call of 9,998 tokens fits into the whole of the budget, and into no less.
+    words = json.dumps({"messages": [{"role": "user", "content": "used=10"}]}, separators=(",", ":"))
+    padded = "used=10" + " " * (3 * 997 - len(words))
+    assert hooked.chat(name, padded, max_tokens=9_000).status == 429
+    assert hooked.chat(account(), padded, max_tokens=9_000).status == 200
 
 
 def test_many_at_once_get_no_more_than_there_is(hooked: Proxy) -> None:
@@ -251,6 +277,21 @@ def test_the_guardrail_limits_and_settles_nothing(guarded: Proxy, more: dict[str
     assert statuses[:2] == [200, 200] and 400 <= statuses[2] < 500
     bodies = guarded.decisions(name, 3)
     assert [body["passes"] for body in bodies] == [True, True, False]
+
+
+@pytest.mark.parametrize("place", ["metadata", "litellm_metadata"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_the_guardrail_knows_a_client_by_no_word_of_its_own(guarded: Proxy, path: str, place: str) -> None:
+    """What a client writes under LiteLLM's own names makes it nobody else."""
+    name = account()
+    forged = {
+        "user_api_key_user_id": "victim",
+        "user_api_key_hash": "victim",
+        "headers": {"x-forwarded-for": "1.1.1.1"},
+    }
+    assert guarded.chat(name, "used=1", path=path, **{place: forged}).status == 200
+    (body,) = guarded.decisions(name, 1)
+    assert body["passes"]
 
 
 def test_without_its_gate_the_guardrail_is_closed(tmp_path: Path) -> None:

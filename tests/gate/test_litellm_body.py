@@ -12,7 +12,7 @@ import pytest
 from stillwatch.gate.callers import Refused
 from stillwatch.gate.litellm_body import JUDGED, only_what_is_judged
 from stillwatch.gate.litellm_hook import Calls
-from tests.gate.making import TICKET, made
+from tests.gate.making import PLAIN, TICKET, made
 
 
 def left(**data: Any) -> dict[str, Any]:
@@ -97,6 +97,49 @@ def test_an_interface_that_cannot_be_limited_is_for_whom_nothing_is(
             passed = False
         (body,) = one.decisions()
     assert passed == passes == body["passes"] and (body["rule"] == "interface") == (not passes)
+
+
+@pytest.mark.parametrize(("batch", "passes"), [(', "batch"', True), ("", False)])
+@pytest.mark.parametrize("call_type", ["acreate_batch", "create_batch"])
+def test_a_batch_is_for_levels_that_have_it(tmp_path: Path, call_type: str, batch: str, passes: bool) -> None:
+    """And for those that nothing limits, since its calls lie in a file."""
+    text = PLAIN.replace('"logprobs", "batch"', '"logprobs"' + batch)
+    who = SimpleNamespace(
+        user_id="ann", team_id=None, org_id=None, api_key=None, metadata={"stillwatch_level": "email"}
+    )
+    with made(tmp_path, text) as one:
+        calls = Calls(one.gate, one.callers, one.clock, Said)
+        try:
+            asyncio.run(calls.before(who, {"model": "m", "input_file_id": "f"}, call_type))
+            passed = True
+        except Said as error:
+            assert error.args[0] == 403
+            passed = False
+        limited = SimpleNamespace(**{**vars(who), "metadata": {}})
+        with pytest.raises(Said):
+            asyncio.run(calls.before(limited, {"model": "m"}, call_type))
+    assert passed == passes
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "mode", "passes"),
+    [("http://x/queue/chat/completions", "enforce", False), ("http://x/a/queue/chat%2fcompletions", "enforce", False),
+     ("http://x?y/queue/chat/completions", "enforce", False), ("http://x/queue/chat/completions/?a", "enforce", False),
+     ("http://x/queue/chat/completions", "shadow", True), ("http://x/v1/chat/completions", "enforce", True),
+     ("http://[", "enforce", True)],
+)  # fmt: skip
+def test_what_no_hook_was_asked_about_reaches_no_model(tmp_path: Path, endpoint: str, mode: str, passes: bool) -> None:
+    """Wherever a client writes another address; a try out refuses nothing."""
+    with made(tmp_path, PLAIN.replace('"enforce"', f'"{mode}"')) as one:
+        calls = Calls(one.gate, one.callers, one.clock, Said)
+        given = {"metadata": {"endpoint": endpoint}, "litellm_metadata": {"endpoint": "/", "stillwatch_decision": "x"}}
+        try:
+            calls.unjudged(given)
+            passed = True
+        except Said as error:
+            assert error.args[0] == 403
+            passed = False
+    assert (passed, one.gate.n_unread) == (passes, 0 if passes else 1)
 
 
 class TimedOut(Exception):

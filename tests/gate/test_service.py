@@ -72,6 +72,26 @@ def test_a_check_with_a_body_reserves_what_the_body_asks(tmp_path: Path) -> None
         assert check(one, body=json.dumps({"max_tokens": 9_000}).encode()).status == 429
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [("v1/chat/completions", b"", 200), ("", b"", 200), ("v1/models", b"", 200), ("v1/messages", b"", 200),
+     ("v1/embeddings", b"", 403), ("v1/embeddings", b"{}", 403), ("v1/completions", b"", 403),
+     ("v1/batches", b"", 403)],
+)  # fmt: skip
+def test_a_path_says_the_kind_of_call_without_a_body(tmp_path: Path, path: str, body: bytes, status: int) -> None:
+    """A gateway that sends no body along opens no kind of call that the level lacks."""
+    with made(tmp_path, PLAIN.replace('capabilities = ["*"]', 'capabilities = ["chat"]')) as one:
+        named = {"x-stillwatch-account": "ann"} | ({"content-length": str(len(body))} if body else {})
+        assert call(service(one), f"/check/{path}", body, named).status == status
+
+
+def test_a_check_reserves_as_much_as_without_a_cap(tmp_path: Path) -> None:
+    """Whoever stands behind the gateway may keep to the cap or not."""
+    with made(tmp_path) as one:
+        check(one, body=b'{"max_tokens": 6000}', x_stillwatch_level="none")
+        assert [body["n_tokens"] for body in one.decisions()] == [6000 + 7]
+
+
 def test_a_strangers_headers_are_not_believed(tmp_path: Path) -> None:
     """A connection from elsewhere is judged by its key, whatever it says it is."""
     with made(tmp_path) as one:

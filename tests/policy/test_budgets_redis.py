@@ -16,7 +16,7 @@ import pytest
 
 from stillwatch.errors import BudgetsError, ExtraMissing
 from stillwatch.policy.budgets import Charge, Limit
-from stillwatch.policy.budgets_redis import RedisBudgets
+from stillwatch.policy.budgets_redis import SCRIPT, RedisBudgets
 from tests.conftest import ROOT
 from tests.needs import needs_module
 from tests.policy.stores import SECRET, own_redis, server
@@ -175,6 +175,28 @@ def test_a_restart_leaves_no_burst(tmp_path: Path) -> None:
             assert not budgets.reserve("5", [charge(1)]).admitted
     finally:
         budgets.close()
+
+
+def test_a_restart_with_a_clock_set_back_leaves_no_burst(tmp_path: Path) -> None:
+    """A key that an older state holds counts as forgotten even where it was written later, by the clock, than now."""
+    server()
+    port = free_port()
+
+    def at(seconds: int) -> RedisBudgets:
+        script = SCRIPT.replace("redis.call('TIME')", f"{{'{seconds}', '0'}}", 1)
+        return RedisBudgets(f"redis://127.0.0.1:{port}/0", secret=SECRET, timeout_s=10, script=script)
+
+    before, after = at(2_000_000), at(1_000_000)
+    with own_redis(tmp_path, port):
+        assert before.begin_new() and before.reserve("1", [charge(4)]).admitted
+        redis = needs_module("redis", "redis").Redis(port=port)
+        redis.save()
+        redis.close()
+        assert before.reserve("2", [charge(6)]).admitted
+    with own_redis(tmp_path, port):
+        assert not after.reserve("3", [charge(1)]).admitted
+    before.close()
+    after.close()
 
 
 def test_a_flushed_redis_starts_empty(tmp_path: Path) -> None:

@@ -38,6 +38,15 @@ def test_budgets_follow_the_time_of_events() -> None:
     assert found.worst == [("ann", "unnamed", 1, 3, "budget:none-1")]
 
 
+def test_who_loses_most_is_shown_the_rule_that_refused() -> None:
+    """Not one that only slowed calls which were made, however many."""
+    rules = policy(EXAMPLE.replace('action = "deny"', 'action = "slow"\nwait = "1m"'))
+    calls = [("ann", 60.0 * n, 1) for n in range(5)] + [("ann", 61.0, 1)]
+    found = simulated(batch(*calls, ip="192.0.2.200"), rules=rules)
+    assert found.by_rule == {("slow", "network:closed"): 5, ("slow", "budget:slow"): 1}
+    assert found.worst == [("ann", "unnamed", 1, 6, "budget:slow")]
+
+
 def test_a_call_beyond_a_burst_never_fits() -> None:
     """Its action is deny, as no wait would help."""
     assert simulated(batch(("ann", 0, 2001))).by_rule == {("deny", "budget:none-1"): 1}

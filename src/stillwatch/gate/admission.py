@@ -297,7 +297,7 @@ def _body(request: Request, draft: _Draft, admission: Admission) -> dict[str, ob
         "lineage_id": ruling.lineage_id if ruling is not None else None,
         "policy_version": draft.policy.version if draft.policy is not None else None,
         "shadow": draft.policy is not None and draft.policy.mode == "shadow",
-        "n_tokens": request.n_tokens,
+        "n_tokens": ruling.n_tokens if ruling is not None else request.n_tokens,
         "model": request.model,
         "reasoning": admission.shows.how if admission.shows is not None else None,
     }

@@ -30,6 +30,11 @@ _CAPABILITIES = (
     ("/chat/completions", "chat"), ("/messages", "chat"), ("/responses", "chat"), ("/completions", "completions"),
     ("/embeddings", "embeddings"),
 )  # fmt: skip
+_KINDS = frozenset(kind for _, kind in _CAPABILITIES)
+_LIMITED = (*(end for end, _ in _CAPABILITIES), "/invocations")
+"""Interfaces whose limits stand where they are looked for. `/invocations` takes any of vLLM's own bodies."""
+
+_WITHOUT_TEXT = frozenset({"score", "rerank", "pooling", "classify", "moderations", "count_tokens", "render"})
 _MOST = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _LOGPROBS = ("logprobs", "top_logprobs", "prompt_logprobs")
 _MANY = ("n", "best_of")
@@ -46,6 +51,10 @@ class Asked:
     features: frozenset[str] = frozenset()
     n_tokens: int = 0
     max_output_tokens: int | None = None
+    n_input_tokens: int = 0
+    """Of `n_tokens`, those of the input."""
+    n_answers: int = 0
+    """Answers that the rest is for, each of which a cap may shorten."""
 
 
 def read_body(body: bytes) -> dict[str, Any] | None:
@@ -55,6 +64,18 @@ def read_body(body: bytes) -> dict[str, Any] | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return read if isinstance(read, dict) else None
+
+
+def named(path: str, n_tokens: int) -> Asked:
+    """What a call without a body asks for: its path may name the kind of call; one that names none counts as chat."""
+    wanted = asked(path, {}, 0)
+    is_known = wanted.capability in _KINDS or wanted.features
+    return Asked(capability=wanted.capability if is_known else "chat", features=wanted.features, n_tokens=n_tokens)
+
+
+def is_limitable(path: str) -> bool:
+    """Whether `allowed_body` can limit an answer: its interface is known, or gives no text."""
+    return path.endswith(_LIMITED) or path.rpartition("/")[2] in _WITHOUT_TEXT
 
 
 def asked(path: str, body: Mapping[str, Any], n_bytes: int) -> Asked:
@@ -68,17 +89,20 @@ def asked(path: str, body: Mapping[str, Any], n_bytes: int) -> Asked:
     longest = most if most and any(_count(limit) == most for limit in limits) else max(most, RESERVED_OUTPUT)
     answers = max(1, *(_asked_count(body.get(name)) for name in _MANY))
     n_prompts, n_ids = _listed(body.get("input" if capability == "embeddings" else "prompt"))
-    output = 0 if capability == "embeddings" else longest * answers * n_prompts
     model = body.get("model")
     model = model if isinstance(model, str) else ""
     # Some servers ask every model of a list with commas.
     n_models = 1 + model.count(",")
+    n_input = n_models * max(n_bytes // CHARACTERS_PER_TOKEN + 1, n_ids)
+    n_answers = 0 if capability == "embeddings" else n_models * answers * n_prompts
     return Asked(
         model=model if 0 < len(model) <= LONGEST_MODEL else None,
         capability=capability,
         features=_features(path, body),
-        n_tokens=min(MOST_TOKENS, n_models * (max(n_bytes // CHARACTERS_PER_TOKEN + 1, n_ids) + output)),
+        n_tokens=min(MOST_TOKENS, n_input + longest * n_answers),
         max_output_tokens=most or None,
+        n_input_tokens=n_input,
+        n_answers=n_answers,
     )
 
 

@@ -78,14 +78,15 @@ class Callers:
         """The request a policy judges. `peer` is the other end of the connection.
 
         Raises:
-            Refused: a header is no UTF-8, holds control characters, is too long, or says twice who asks.
+            Refused: a header is no UTF-8, holds control characters, is too long, or says twice who asks; without a
+                name, there are two keys.
         """
-        found, forwarded, token = self._read(headers)
+        found, forwarded, tokens = self._read(headers)
         is_trusted = self._trusts(parse_address(peer))
         said = found if is_trusted else {}
-        account = said.get("account") or (self.hashed(token) if token else ANONYMOUS)
-        tokens = said.get("tokens", "")
-        if tokens and not (tokens.isascii() and tokens.isdigit() and len(tokens) < 10):
+        account = said.get("account") or self._of_key(tokens)
+        reserve = said.get("tokens", "")
+        if reserve and not (reserve.isascii() and reserve.isdigit() and len(reserve) < 10):
             raise Refused(400, "the header of the number of tokens holds no number")
         return Request(
             account_id=account,
@@ -93,12 +94,14 @@ class Callers:
             org_id=said.get("organisation") or None,
             payment_fingerprint=said.get("payment") or None,
             ip=self._client(peer, forwarded) if is_trusted else peer,
-            country=said.get("country") or None,
+            country=_country(said.get("country", "")),
             identity_level=said.get("level") or "none",
             model=asked.model if asked.model is not None else said.get("model"),
             capability=asked.capability,
             features=asked.features,
-            n_tokens=int(tokens) if tokens else asked.n_tokens,
+            n_tokens=int(reserve) if reserve else asked.n_tokens,
+            n_input_tokens=asked.n_input_tokens,
+            n_answers=0 if reserve else asked.n_answers,
             max_output_tokens=asked.max_output_tokens,
         )
 
@@ -107,10 +110,16 @@ class Callers:
         digest = hmac.new(self._secret.reveal(), b"api key\0" + token.encode("latin-1", "replace"), hashlib.sha256)
         return f"key-{digest.hexdigest()[:32]}"
 
-    def _read(self, headers: Headers) -> tuple[dict[str, str], list[str], str]:
+    def _of_key(self, tokens: set[str]) -> str:
+        # Which of two a server believes is its own affair; a client that adds keys would be a new account each time.
+        if len(tokens) > 1:
+            raise Refused(400, "the call shows two API keys")
+        return self.hashed(*tokens) if tokens else ANONYMOUS
+
+    def _read(self, headers: Headers) -> tuple[dict[str, str], list[str], set[str]]:
         found: dict[str, str] = {}
         forwarded: list[str] = []
-        tokens: list[str] = []
+        tokens: set[str] = set()
         for name, value in headers:
             low = name.lower()
             field = self._fields.get(low)
@@ -123,9 +132,8 @@ class Callers:
             elif low in (b"authorization", b"x-api-key"):
                 text = value.decode("latin-1").strip()
                 scheme, _, rest = text.partition(" ")
-                tokens.append(rest.strip() if scheme.lower() == "bearer" else text)
-        # The exchange log takes the authorization first; two keys that differ would be two accounts.
-        return found, forwarded, next((token for token in tokens if token), "")
+                tokens.add(rest.strip() if scheme.lower() == "bearer" else text)
+        return found, forwarded, tokens - {""}
 
     def _trusts(self, address: Address | None) -> bool:
         return address is not None and any(
@@ -155,6 +163,11 @@ def _plain(value: bytes) -> str:
     if len(text) > MOST_CHARACTERS or any(character < " " or "\x7f" <= character < "\xa0" for character in text):
         raise Refused(400, "a header that says who asks is too long or holds control characters")
     return text
+
+
+def _country(text: str) -> str | None:
+    # Written small, or as no code, it would match no rule, not even the one for countries that are not known.
+    return text.upper() if len(text) == 2 and text.isascii() and text.isalpha() else None
 
 
 def _without_port(text: str) -> str:

@@ -15,12 +15,13 @@ from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
 from stillwatch.gate.admission import Admission, Gate
-from stillwatch.gate.answers import UNREAD, error_of, headers_of, status_of
-from stillwatch.gate.asked import allowed_body, asked, used_tokens
+from stillwatch.gate.answers import MESSAGES, UNREAD, error_of, headers_of, status_of
+from stillwatch.gate.asked import allowed_body, asked, is_limitable, used_tokens
 from stillwatch.gate.callers import MOST_CHARACTERS, Callers, Refused
 from stillwatch.gate.litellm_body import only_what_is_judged
 from stillwatch.gate.replies import begins_inside, hide_no_reasoning
@@ -37,6 +38,7 @@ _PATHS = {
     "responses": "/responses", "aresponses": "/responses", "embeddings": "/embeddings", "embedding": "/embeddings",
     "aembedding": "/embeddings", "text_completion": "/completions", "atext_completion": "/completions",
     "completion": "/chat/completions", "acompletion": "/chat/completions", "anthropic_messages": "/messages",
+    "create_batch": "/batches", "acreate_batch": "/batches",
 }  # fmt: skip
 _TEXTS = ("messages", "prompt", "input", "tools", "functions", "system")
 _KNOWN = ("user_id", "team_id", "org_id", "api_key")
@@ -49,7 +51,10 @@ _WITHOUT_TEXT = frozenset(
     "moderation amoderation rerank arerank image_generation aimage_generation image_edit aimage_edit image_variation "
     "aimage_variation transcription atranscription speech aspeech ocr aocr".split()
 )
-"""Interfaces whose answers are no text that a level limits. What is neither here nor above cannot be limited."""
+"""Interfaces whose answers are no text that a level limits; what is neither here nor known by its path cannot be."""
+
+_UNASKED = "/queue/chat/completions"
+"""Where LiteLLM takes chats in and shows them to no hook before the one that is about to reach a model."""
 
 _WAITED_TOO_SHORT = (408, 504)
 
@@ -78,7 +83,7 @@ class Calls:
         try:
             only_what_is_judged(data)
             request = self._request(who, data, path)
-            if call_type not in _PATHS and call_type not in _WITHOUT_TEXT:
+            if not is_limitable(path) and call_type not in _WITHOUT_TEXT:
                 request = replace(request, is_limitable=False)
         except (Refused, TypeError, ValueError, OverflowError, RecursionError):
             # Such as half a character, or lists a thousand deep.
@@ -97,6 +102,15 @@ class Calls:
             path, data, features_off=admission.features_off, max_output_tokens=admission.max_output_tokens,
             mark=admission.mark, is_vllm=False,
         )  # fmt: skip
+
+    def unjudged(self, kwargs: Mapping[str, Any]) -> None:
+        """Refuse a call, about to reach a model, that LiteLLM took in where it asks no hook. Raises as `before`."""
+        came = (str(metadata.get("endpoint") or "") for metadata in _both(kwargs))
+        # Anywhere in it, since a client's Host header may hold what ends a path.
+        if any(_UNASKED in unquote(url) for url in came) and self._gate.rules.policy.mode != "shadow":
+            self._gate.n_unread += 1
+            error: dict[str, object] = {"type": "stillwatch", "code": "not_available"}
+            raise self._refuse(403, error | {"message": MESSAGES["not_available"]}, {})
 
     async def succeeded(self, kwargs: Mapping[str, Any], answer: Any) -> None:
         """Settle a call that was answered, by the tokens that are stated; where none are, all stays spent."""
@@ -215,6 +229,9 @@ def hook(calls: Callable[[], Calls]) -> Any:
             self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any, **_more: Any
         ) -> dict[str, Any]:
             return await mine().before(user_api_key_dict, data, getattr(call_type, "value", call_type))
+
+        async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:
+            mine().unjudged(kwargs)
 
         async def async_log_success_event(
             self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any, **_more: Any

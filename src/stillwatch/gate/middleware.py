@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ import msgspec
 from stillwatch.errors import SettingsError
 from stillwatch.gate.admission import Admission, Gate
 from stillwatch.gate.answers import body_of, headers_of, status_of
-from stillwatch.gate.asked import allowed_body, asked, read_body, streamed_usage, usage_of, used_tokens
+from stillwatch.gate.asked import allowed_body, asked, is_limitable, read_body, streamed_usage, usage_of, used_tokens
 from stillwatch.gate.callers import Callers, Refused, receive_body
 from stillwatch.gate.opening import Opened
 from stillwatch.gate.replies import begins_inside, hide_no_reasoning
@@ -62,6 +62,7 @@ class GateMiddleware:
         self._app, self._free = app, free
         self._opened: Opened | None = None
         if gate is None:
+            _needs_the_peer(os.environ)
             self._opened = opened = Opened.from_environment(os.environ)
             gate, callers, clock = opened.gate, opened.callers, opened.clock
         if callers is None or clock is None:
@@ -70,7 +71,7 @@ class GateMiddleware:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Judge a request, and pass it on or refuse it."""
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and not self._is_shadow:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "not open here"})
             return
@@ -81,20 +82,39 @@ class GateMiddleware:
         if is_free:
             await self._app(scope, receive, send)
             return
+        taken: list[Message] = []
+
+        async def noted() -> Message:
+            taken.append(await receive())
+            return taken[-1]
+
+        async def anew() -> Message:
+            return taken.pop(0) if taken else await receive()
+
         try:
-            body, n_bytes = await _object(receive)
+            body, n_bytes = await _object(noted)
             wanted = asked(scope["path"], body, n_bytes)
             client = scope.get("client")
             request = self._callers.request(client[0] if client else None, scope["headers"], wanted, self._clock())
+            if not is_limitable(scope["path"]):
+                request = replace(request, is_limitable=False)
         except Refused as error:
             self._gate.n_unread += 1
+            if self._is_shadow:
+                await self._app(scope, anew, send)
+                return
             await _answer(send, error.status, [], msgspec.json.encode({"error": {"message": error.says}}))
             return
+        taken.clear()
         admission = await self._gate.admit_soon(request)
         if not admission.passes:
             await _answer(send, status_of(admission), headers_of(admission), body_of(admission))
             return
         await self._pass(scope, body, receive, send, admission, request)
+
+    @property
+    def _is_shadow(self) -> bool:
+        return self._gate.rules.policy.mode == "shadow"
 
     def _until_the_end(self, send: Send) -> Send:
         """Messages of the server's life: before it may end, every decision is written down."""
@@ -142,6 +162,19 @@ class GateMiddleware:
         used = seen.used()
         if used is not None:
             await self._gate.settle_soon(admission.decision_id, used)
+
+
+def _needs_the_peer(environ: Mapping[str, str]) -> None:
+    """Refuse a server that may put an address of X-Forwarded-For in the peer's place, as uvicorn does unless told.
+
+    A client that writes a trusted proxy's address there would be believed who it says it is.
+    """
+    if environ.get("STILLWATCH_TRUSTED_PROXIES", "").strip() and environ.get("FORWARDED_ALLOW_IPS") != "":
+        raise SettingsError(
+            "the server reads forwarded addresses by itself, so nobody can tell a trusted proxy",
+            got=f"FORWARDED_ALLOW_IPS={environ.get('FORWARDED_ALLOW_IPS', 'unset')}",
+            expected="FORWARDED_ALLOW_IPS= (set, and empty)",
+        )
 
 
 @dataclass(slots=True)

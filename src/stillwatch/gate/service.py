@@ -24,7 +24,7 @@ import msgspec
 from stillwatch.extras import require
 from stillwatch.gate.admission import Gate
 from stillwatch.gate.answers import Pairs, body_of, error_of, headers_of, status_of, upstream_headers
-from stillwatch.gate.asked import Asked, asked, read_body
+from stillwatch.gate.asked import asked, named, read_body
 from stillwatch.gate.callers import ANONYMOUS, Callers, Refused, receive_body
 from stillwatch.gate.contract import Admit, Guarded, Settle, document
 from stillwatch.gate.litellm_hook import NOBODY
@@ -147,7 +147,9 @@ class Service:
             # What is behind might read it all the same, and do what nobody judged.
             raise Refused(400, "the body is not one JSON object")
         path = scope["path"].removeprefix("/check")
-        wanted = asked(path, body, len(content)) if body is not None else Asked(n_tokens=self._reserve)
+        wanted = asked(path, body, len(content)) if body is not None else named(path, self._reserve)
+        # What stands behind is told a cap, and may keep to it or not: as much is reserved as without one.
+        wanted = replace(wanted, n_answers=0)
         client = scope.get("client")
         request = self._callers.request(client[0] if client else None, headers, wanted, self._clock())
         admission = await self._gate.admit_soon(request)
@@ -185,7 +187,7 @@ class Service:
         known = (data.get(f"user_api_key_{name}", "") for name in ("user_id", "team_id", "org_id", "hash"))
         account = next((name for name in known if name not in NOBODY), ANONYMOUS)
         n_bytes = sum(len(text.encode("utf-8", "replace")) for text in given.texts or ())
-        wanted = asked("/chat/completions", {"model": given.model, "tools": given.tools}, n_bytes)
+        wanted = replace(asked("/chat/completions", {"model": given.model, "tools": given.tools}, n_bytes), n_answers=0)
         forwarded = [(b"x-forwarded-for", _header(given.request_headers or {}, "x-forwarded-for"))]
         peer = http.client.host if http.client else None
         caller = self._callers.request(peer, forwarded, wanted, self._clock())

@@ -33,8 +33,9 @@ local function owed(key, pay, unit, burst)
   local debt, since = burst * unit, began
   local found = redis.call('GET', key)
   if found then
-    local d, u, s = string.match(found, '^(%d+) (%d+) (%d+)$')
-    if tonumber(s) >= began then
+    local d, u, s, b = string.match(found, '^(%d+) (%d+) (%d+) (%d+)$')
+    -- What was written before the store began anew may be older than what was spent, whatever the clocks said.
+    if tonumber(b) == began then
       debt, since = tonumber(d), tonumber(s)
       -- A debt is in tokens and paid at today's rate; a policy that changes the rate changes what a token weighs.
       if tonumber(u) ~= unit then debt = math.ceil(debt / tonumber(u) * unit) end
@@ -46,7 +47,7 @@ end
 -- A key lives as long as it owes, by the clock that expires it.
 local function hold(key, debt, pay, unit)
   local life = math.ceil(debt / pay) + now - here + 1
-  redis.call('SET', key, whole(debt) .. ' ' .. whole(unit) .. ' ' .. whole(now), 'PX', whole(life))
+  redis.call('SET', key, whole(debt) .. ' ' .. whole(unit) .. ' ' .. whole(now) .. ' ' .. whole(began), 'PX', whole(life))
 end
 
 if ARGV[1] == 'reserve' then

@@ -24,7 +24,7 @@ def charges_of(request: Request, ruling: Ruling) -> tuple[Charge, ...]:
             meter.budget.scope,
             meter.key,
             limit_of(meter.budget),
-            1 if meter.budget.unit == "requests" else request.n_tokens,
+            1 if meter.budget.unit == "requests" else ruling.n_tokens,
             name=meter.budget.name,
             settles=meter.budget.unit == "tokens",
         )

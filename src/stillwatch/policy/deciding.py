@@ -195,6 +195,7 @@ def _ruling(
         step_up=None if shadow else first.step.step_up,
         features_off=frozenset() if shadow else off,
         max_output_tokens=None if shadow else level.max_output_tokens,
+        n_tokens=request.reserves(level.max_output_tokens),
         meters=tuple(meters),
         mark_key_id=standing.lineage.mark_key_id if marked and standing is not None and not shadow else None,
         lineage_id=standing.lineage.lineage_id if standing is not None else None,

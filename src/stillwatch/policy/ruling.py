@@ -46,9 +46,22 @@ class Request:
     """Of `model.FEATURES`, as asked."""
     n_tokens: int = 0
     """Tokens to reserve: input plus the most that may come out."""
+    n_input_tokens: int = 0
+    n_answers: int = 0
+    """Answers that the face holds to a cap, so that no more than the cap is reserved for each; 0 where it cannot."""
     max_output_tokens: int | None = None
     is_limitable: bool = True
     """Whether the face can hold the answer to a length, leave features out of it, and read its reasoning."""
+
+    def reserves(self, cap: int | None) -> int:
+        """Tokens to reserve where no answer is longer than a cap.
+
+        >>> Request(account_id="a", now=datetime.max, n_tokens=4_106, n_input_tokens=10, n_answers=1).reserves(500)
+        510
+        """
+        if cap is None or not self.n_answers:
+            return self.n_tokens
+        return min(self.n_tokens, self.n_input_tokens + cap * self.n_answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,8 @@ class Ruling:
     """Features that must be left out, asked for or not: some servers give reasoning unasked. Empty in shadow mode."""
     max_output_tokens: int | None
     """The most the answer may hold; None for no cap. Not enforced in shadow mode."""
+    n_tokens: int
+    """Tokens to reserve; in shadow mode as though the cap held, so that budgets refuse what they would."""
     meters: tuple[Meter, ...]
     """Budgets to reserve from, all or none; empty where the call is refused anyway."""
     mark_key_id: str | None

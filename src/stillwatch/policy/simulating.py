@@ -91,7 +91,8 @@ class Simulation:
     accounts_by_rule: Counter[tuple[str, str]] = field(default_factory=Counter)
     groups: dict[str, Hits] = field(default_factory=lambda: {name: Hits() for name in GROUPS})
     worst: list[tuple[str, str, int, int, str]] = field(default_factory=list)
-    """Accounts in no finding, verified or licensed that lose most: id, group, calls refused, calls, rule."""
+    """Accounts in no finding, verified or licensed that lose most: id, group, calls refused, calls, and by which rule
+    most of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -119,6 +120,8 @@ class _Account:
     n_hit: int = 0
     n_refused: int = 0
     rules: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refusing: Counter[str] = field(default_factory=Counter)
+    """Calls refused, by the rule that refused them."""
 
 
 def in_order(batches: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -237,6 +240,7 @@ def _count(
     account.n_refused += refused
     account.n_hit += refused or action not in ("allow", "mark")
     account.rules[action, rule] += 1
+    account.refusing[rule] += refused
     found.by_rule[action, rule] += 1
 
 
@@ -252,5 +256,5 @@ def _conclude(seen: dict[str, _Account], found: Simulation) -> None:
     losing = [(name, one) for name, one in seen.items() if one.n_refused and one.group != "named"]
     losing.sort(key=lambda pair: (-pair[1].n_refused, pair[0]))
     for name, one in losing[:N_SHOWN]:
-        top = max((pair for pair in one.rules.items() if pair[0][0] not in ("allow", "mark")), key=lambda pair: pair[1])
-        found.worst.append((name, one.group, one.n_refused, one.n_calls, top[0][1]))
+        ((rule, _),) = one.refusing.most_common(1)
+        found.worst.append((name, one.group, one.n_refused, one.n_calls, rule))
