@@ -23,7 +23,7 @@ LOGS = "opentelemetry.proto.collector.logs.v1.logs_service_pb2"
 
 def encoded(record: Any) -> bytes:
     """An export in JSON as the protocol's library writes it; ids are base64 there, hexadecimal in OTLP."""
-    from google.protobuf.json_format import ParseDict
+    parse = needs_module("otel", "google.protobuf.json_format").ParseDict
 
     def named(value: Any) -> Any:
         if isinstance(value, list):
@@ -35,7 +35,7 @@ def encoded(record: Any) -> bytes:
 
     kind = "Trace" if "resourceSpans" in record else "Logs"
     module = needs_module("otel", TRACES if kind == "Trace" else LOGS)
-    return bytes(ParseDict(named(record), getattr(module, f"Export{kind}ServiceRequest")()).SerializeToString())
+    return bytes(parse(named(record), getattr(module, f"Export{kind}ServiceRequest")()).SerializeToString())
 
 
 def framed(*exports: bytes) -> bytes:

@@ -196,6 +196,17 @@ def rests_on_clients(subject: Subject, found: Mapping[str, Finding]) -> bool:
     return not enriched_hubs(traits, members, within=joins_payers).any()
 
 
+RESELLER = Hypothesis(
+    "reseller",
+    "the accounts belong to a reseller: one operator, through whom strangers ask what anybody asks",
+    ("shared_templates", "work_templates", "elicitation"),
+    everybody,
+    "a reseller's contract, or customers who speak for themselves",
+    # Whom a reseller draws is not known, nor whether they repeat one another.
+    partly=("partition",),
+)
+"""Strangers behind one operator: what `judge.is_shared_access` says of a group, and so no innocent rival of it."""
+
 HYPOTHESES = (
     Hypothesis(
         "one_organisation",
@@ -246,15 +257,7 @@ HYPOTHESES = (
         foretells_against=("partition",),
         at_one_place=("several_fleets", "elicitation_by_task"),
     ),
-    Hypothesis(
-        "reseller",
-        "the accounts belong to a reseller: one operator, through whom strangers ask what anybody asks",
-        ("shared_templates", "work_templates", "elicitation"),
-        everybody,
-        "a reseller's contract, or customers who speak for themselves",
-        # Whom a reseller draws is not known, nor whether they repeat one another.
-        partly=("partition",),
-    ),
+    RESELLER,
 )
 
 OWN_USE = Hypothesis(

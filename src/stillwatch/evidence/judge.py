@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from stillwatch.detect.growth import overlap
 from stillwatch.detect.traits import FAMILIES
-from stillwatch.evidence.innocent import SPEAKS, Margin, hedged_bits, weigh_innocent
+from stillwatch.evidence.innocent import RESELLER, SPEAKS, Margin, hedged_bits, weigh_innocent
 from stillwatch.evidence.phrases import told_by_prompts
 from stillwatch.evidence.signal import Finding, Signal, Subject
 from stillwatch.kernels.evalues import e_bh, mean_e_log2
@@ -211,7 +211,8 @@ def is_shared_access(weighed: Weighed, bars: Bars) -> bool:
     One operator is shown, and beyond what any innocent cause explains by what content has no part in; both harvest
     signals were asked and neither speaks. Without text, or where nobody's prompts repeat, that cannot be said.
     """
-    beyond = min(sum(bits for family, bits in one.parts.items() if family != "content") for one in weighed.margins)
+    others = [one for one in weighed.margins if one.hypothesis is not RESELLER]
+    beyond = min(sum(bits for family, bits in one.parts.items() if family != "content") for one in others)
     return (
         weighed.operator_bits >= bars.operator_bits_min
         and beyond >= bars.innocent_margin_bits_min
