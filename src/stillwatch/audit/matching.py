@@ -2,8 +2,9 @@
 
 An answer is a copy where two of its spans are found and they are a twentieth of all its spans, or where as many of its
 bands are found as texts of its length need (`BAND_BARS`). Both bars rise where the filter is so full that random keys
-would reach them once in a million answers. An answer of fewer than `MIN_WORDS` words is never judged. A short one that
-stands in several rows which are otherwise different (`STOCK_ROWS`) is a stock phrase and no copy.
+would reach them once in a million answers. The beginning that two plain texts share as a question counts for nothing
+(`openings`). An answer of fewer than `MIN_WORDS` words is never judged. A short one that stands in several rows which
+are otherwise different (`STOCK_ROWS`) is a stock phrase and no copy.
 
 Every answer of a conversation is judged on its own, whatever stands before or after it. The share is of rows: a row is
 a copy where one of its answers is. The test is of distinct answers.
@@ -29,6 +30,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
+from stillwatch.audit.openings import bands_beyond, shared_openings
 from stillwatch.audit.registry import MIN_WORDS, Registry
 from stillwatch.kernels.columns import I64, U64
 from stillwatch.kernels.winnow import Prints
@@ -163,9 +165,12 @@ def match_rows(prints: Prints, registry: Registry, *, first: Bools | None = None
     held = registry.held
     rate = held.false_positive_rate() if rate is None else rate
     n_spans = np.diff(prints.offsets)
-    found = np.concatenate([[0], np.cumsum(held.holds(prints.spans))])
-    spans = found[prints.offsets[1:]] - found[prints.offsets[:-1]]
+    hits = held.holds(prints.spans)
+    found = np.concatenate([[0], np.cumsum(hits)])
+    n_shared = shared_openings(prints, held, hits)
+    spans = found[prints.offsets[1:]] - found[prints.offsets[:-1]] - n_shared
     bands = held.holds(prints.bands.reshape(-1)).reshape(prints.bands.shape).sum(axis=1)
+    bands[bands <= bands_beyond(prints, n_shared, P_ROW)] = 0
     enough = spans >= _needed(n_spans, rate, MIN_SPANS)
     copied = enough & (spans >= SPAN_SHARE * n_spans) | _agree(prints, bands, BAND_BARS, rate)
     whole = enough & (spans >= WHOLE_SPANS * n_spans) | _agree(prints, bands, WHOLE_BANDS, rate)
