@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from stillwatch.audit.matching import is_finding, match_rows, weigh_match
-from stillwatch.audit.openings import bands_beyond, ends_of, shared_openings
+from stillwatch.audit.openings import bands_beyond, begin_alike, ends_of, shared_openings
 from stillwatch.audit.registry import Registry, fill, printed
 from stillwatch.audit.shapes import ROWS
 from stillwatch.kernels.winnow import fingerprint
@@ -89,10 +89,10 @@ def test_only_texts_without_a_prompt_have_openings() -> None:
     held.extend(ends_of(plain, np.array([False] * 5)))
     hits = held.holds(plain.spans)
     hits[plain.offsets[1:] - 1] = False
-    assert not shared_openings(plain, held, hits).any()
+    assert not begin_alike(plain, held).any()
     held.extend(ends_of(plain, np.array([True] * 5)))
-    assert (shared_openings(plain, held, hits) == np.diff(plain.offsets) - 1).all()
-    assert not shared_openings(paired, held, hits).any()
+    assert begin_alike(plain, held).all() and not begin_alike(paired, held).any()
+    assert (shared_openings(plain, held, hits, begin_alike(plain, held)) == np.diff(plain.offsets) - 1).all()
 
 
 def test_texts_without_a_span_have_neither_end_nor_opening() -> None:
@@ -101,5 +101,14 @@ def test_texts_without_a_span_have_neither_end_nor_opening() -> None:
         prints = fingerprint(pa.array(texts, pa.large_string()), KEY)
         assert not len(ends_of(prints, np.ones(len(texts), np.bool_)))
         held = Registry.empty("set", key=ROOT, memory_bytes=1 << 16).held
-        assert shared_openings(prints, held, np.zeros(0, np.bool_)).tolist() == [0] * len(texts)
+        begun = begin_alike(prints, held)
+        assert not begun.any()
+        assert shared_openings(prints, held, np.zeros(0, np.bool_), begun).tolist() == [0] * len(texts)
         assert bands_beyond(prints, np.zeros(len(texts), np.int64), 1e-6).tolist() == [0] * len(texts)
+
+
+def test_begin_alike_and_little_else_is_weighed_as_the_same_question() -> None:
+    """Texts that begin alike count at the rate of a known prompt: one copy in thirty of them is no finding."""
+    questions, theirs, ours = (answers(N, seed=seed, n_words=60) for seed in (1, 2, 3))
+    n_same = N // 33
+    assert copied(joined(questions, theirs[:n_same] + ours[n_same:]), joined(questions, theirs)) == (n_same, False)

@@ -28,16 +28,22 @@ def ends_of(prints: Prints, at: Bools) -> U64:
     return np.concatenate([prints.spans[first] ^ _FIRST, prints.spans[last] ^ _LAST])
 
 
-def shared_openings(prints: Prints, held: BlockedBloom, hits: Bools) -> I64:
+def begin_alike(prints: Prints, held: BlockedBloom) -> Bools:
+    """Which texts, shape (n,), have no prompt and begin as one held does; one look a text."""
+    begun: Bools = (prints.prompts == 0) & (np.diff(prints.offsets) > 0)
+    begun[begun] = held.holds(prints.spans[prints.offsets[:-1][begun]] ^ _FIRST)
+    return begun
+
+
+def shared_openings(prints: Prints, held: BlockedBloom, hits: Bools, begun: Bools) -> I64:
     """Of each text, shape (n,), how many of its spans, from the first on, are a question shared with a text held.
 
-    `hits` says which spans are held. None where the text has a prompt, begins as no text held does, is held to its end,
-    or where the stretch holds the end of one. Cost: one look a text, one a span where texts share a beginning.
+    `hits` says which spans are held, `begun` which texts `begin_alike`. None where a text does not, is held to its end,
+    or where the stretch holds the end of a text held. Cost: one look a span where any text begins alike.
     """
     starts, stops = prints.offsets[:-1], prints.offsets[1:]
     n = np.zeros(len(starts), np.int64)
-    may = np.flatnonzero((prints.prompts == 0) & (stops > starts))
-    may = may[held.holds(prints.spans[starts[may]] ^ _FIRST)]
+    may = np.flatnonzero(begun)
     if not len(may):
         return n
     missed = np.append(np.flatnonzero(~hits), len(hits))
