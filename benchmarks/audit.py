@@ -291,9 +291,9 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
         *("same prompts", "same prompts, left out", "same prompts, in a template", "left out, in a registered set"),
         "same prompts, in one text unmarked",
     )
-    for says, (read, kept) in zip(cases, ways, strict=True):
+    for says, (read, kept), matches in zip(cases, ways, (same, without, template, in_set, in_text), strict=True):
         counts = [match_rows(read[b], kept[a]).whole.sum() for a, b in unrelated]
-        total = sum(m.share.total for m in same)
+        total = sum(m.share.total for m in matches)
         yield ""
         yield (
             f"Nearly whole copies between unrelated models, {says}: {sum(counts)} of {total:,} answers "
