@@ -36,6 +36,7 @@ from stillwatch.audit.identity import leaks
 from stillwatch.audit.marks import MarkSearch, Pool, look_for_marks
 from stillwatch.audit.matching import Match, Rows, begins, is_finding, is_lead, match_rows, weigh_match
 from stillwatch.audit.registry import Registry, fill, match_key, printed
+from stillwatch.audit.shapes import ROWS
 from stillwatch.audit.written import Sample, estimate_written
 from stillwatch.journal import Journal
 from stillwatch.kernels.bloom import BLOCK_BYTES, BlockedBloom
@@ -251,8 +252,13 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
     sets = {name: registered(models[name]) for name in bare}
     for name, registry in sets.items():
         registry.add(bare[name])
-    ways = ((asked, held), (bare, held), (framed, held), (bare, sets))
-    same, without, template, in_set = (
+    loose = {name: fingerprint(unmarked(models[name]).column("answer"), KEY) for name in bare}
+    loose_sets = {
+        name: fill(Registry.empty(name, key=ROOT, memory_bytes=8 << 20), [unmarked(models[name])], KEY, whole=True)
+        for name in bare
+    }
+    ways = ((asked, held), (bare, held), (framed, held), (bare, sets), (loose, loose_sets))
+    same, without, template, in_set, in_text = (
         [weigh_match(kept[a], match_rows(read[b], kept[a])) for a, b in unrelated] for read, kept in ways
     )
     apart = []
@@ -267,6 +273,7 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
         ("unrelated, same prompts, the suspect's prompts left out", without),
         ("unrelated, same prompts, the suspect's in a template", template),
         ("unrelated, same prompts, left out, in a registered set", in_set),
+        ("unrelated, same prompts, in one text unmarked, as the registered set", in_text),
         ("unrelated, other prompts", apart),
     ):
         n, total = sum(m.share.n for m in matches), sum(m.share.total for m in matches)
@@ -280,10 +287,13 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
         yield cells(
             f"{b} in {a} ({kind})", match.share.total, match.share.n, f"{100 * match.share.value:.2f}", "", *told
         )
-    cases = ("same prompts", "same prompts, left out", "same prompts, in a template", "left out, in a registered set")
-    for says, (read, kept) in zip(cases, ways, strict=True):
+    cases = (
+        *("same prompts", "same prompts, left out", "same prompts, in a template", "left out, in a registered set"),
+        "same prompts, in one text unmarked",
+    )
+    for says, (read, kept), matches in zip(cases, ways, (same, without, template, in_set, in_text), strict=True):
         counts = [match_rows(read[b], kept[a]).whole.sum() for a, b in unrelated]
-        total = sum(m.share.total for m in same)
+        total = sum(m.share.total for m in matches)
         yield ""
         yield (
             f"Nearly whole copies between unrelated models, {says}: {sum(counts)} of {total:,} answers "
@@ -291,6 +301,14 @@ def decisions(models: Table, unrelated: Sequence[tuple[str, str]]) -> Iterator[s
         )
     yield ""
     yield "A student answers in its own words: the registry finds copies, not students."
+
+
+def unmarked(rows: pa.Table) -> pa.RecordBatch:
+    """The same rows as plain texts in which nothing tells the prompt from the answer."""
+    texts = pc.binary_join_element_wise(rows["prompt"], pc.fill_null(rows["output"], ""), pa.scalar("\n\n", TEXT))
+    columns = [pa.nulls(len(rows), TEXT), texts.combine_chunks()]
+    columns += [pa.array(["plain"] * len(rows)), pa.array(np.ones(len(rows), np.bool_))]
+    return pa.record_batch(columns, schema=ROWS)
 
 
 def in_template(rows: pa.Table) -> pa.Table:
@@ -408,9 +426,8 @@ def planted_in_files(models: Table) -> Iterator[str]:
                     shown += [f"{np.mean(shares):.3f} ({max(abs(x - truth) for x in shares):.3f})", str(n_found)]
                 yield cells(layout, name, *shown)
     yield ""
-    yield "The last layout shows what cannot be told: where nothing marks the end of the prompt the text is judged"
-    yield "whole. Rows that repeat a registered set's prompt word for word then hold text of that set, whoever"
-    yield "answered; they raise the share where the registered set has that form too, and make no finding alone."
+    yield "In the last layout nothing marks the end of the prompt: what a text shares with the beginning of a"
+    yield "registered one counts for nothing there, unless it goes on to the end of one of the two."
 
 
 def filled(folder: Path, rows: pa.Table, layout: Layout) -> Registry:

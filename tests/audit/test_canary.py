@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from math import comb
 from pathlib import Path
@@ -95,6 +96,17 @@ def test_the_p_is_valid() -> None:
         for alpha in (0.1, 0.05, 0.01):
             assert (p <= alpha).mean() <= alpha + 4 * (alpha / 4000) ** 0.5
     assert canary_p(3, 1, n=5, n_decoys=45) == pytest.approx(stats.hypergeom.sf(2, 50, 5, 4))
+
+
+@pytest.mark.parametrize(
+    ("canaries", "decoys"), [(["short"], ["d"]), (["ba de fi go hu ja ke"] * 2, ["lo mu na pe ri so tu"])]
+)
+def test_texts_that_nothing_can_find_are_refused(tmp_path: Path, canaries: list[str], decoys: list[str]) -> None:
+    """A batch of other making, too short or alike to be told apart, is an error and no crash while rows are read."""
+    texts = {"canaries": canaries, "decoys": decoys}
+    (tmp_path / "c.json").write_text(json.dumps({"format": 1, "label": "x", "key_id": "k"} | texts))
+    with pytest.raises(InputError, match="canary issue"):
+        read_batch(tmp_path / "c.json")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "label": 1}', "[" * 99_999])

@@ -104,6 +104,37 @@ def test_declared_licences_are_read_where_they_stand(tmp_path: Path) -> None:
     assert declared.croissant == croissant
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("README.md", "---\nlicense: [mit, 'cc-by-nc-4.0']\n---\n"),
+        ("croissant.json", '{"@context": {}, "license": ["MIT", {"name": "CC BY-NC 4.0"}]}'),
+        ("dataset_info.json", '{"license": ["MIT", "https://creativecommons.org/licenses/by-nc/4.0/"]}'),
+    ],
+)
+def test_every_licence_of_a_list_is_read(tmp_path: Path, name: str, text: str) -> None:
+    """Metadata that claim two licences claim both; the stricter one is not lost behind the first."""
+    (tmp_path / name).write_text(text)
+    declared = read_declared([tmp_path])
+    assert (declared.licence, declared.others) == ("MIT", (f"CC-BY-NC-4.0 ({name})",))
+
+
+def test_licences_written_out_are_known() -> None:
+    """The heads of the texts of Creative Commons licences, and other ways to write their names."""
+    for text, name in {
+        "Creative Commons Attribution-NonCommercial 4.0 International Public License": "CC-BY-NC-4.0",
+        "Attribution-ShareAlike 3.0 Unported": "CC-BY-SA-3.0",
+        "Attribution-NonCommercial-NoDerivatives 4.0 International": "CC-BY-NC-ND-4.0",
+        "Attribution 4.0 International": "CC-BY-4.0",
+        "cc_by_nc_4.0": "CC-BY-NC-4.0",
+        "CC BY\u2013NC 4.0": "CC-BY-NC-4.0",
+        "Open Data Commons Attribution License v1.0": "ODC-BY-1.0",
+        "Attribution required": "Attribution required",
+        "non-commercial research only": "non-commercial research only",
+    }.items():
+        assert spdx(text) == name
+
+
 def test_damaged_metadata_are_passed_over(tmp_path: Path) -> None:
     """Broken JSON, endless nesting and binary cards declare nothing."""
     (tmp_path / "croissant.json").write_text("[" * 100_000)

@@ -228,3 +228,14 @@ def test_a_stock_phrase_is_no_copy() -> None:
     assert share([[text, long] for text in own]) == 30
     assert share([[own[0], courtesy]] * 30) == 30
     assert share([[text, courtesy] for text in own[:2]]) == 2
+
+
+@pytest.mark.parametrize("n_found", [0, 1, 3, 7])
+def test_the_sum_of_counts_has_its_exact_law(n_found: int) -> None:
+    """Of three independent counts the probability of so many together, against the sum over all of them."""
+    laws = stats.binom(5, 0.3), stats.binom(4, 0.1), stats.hypergeom(20, 5, 3)
+    exact = sum(
+        laws[0].pmf(i) * laws[1].pmf(j) * laws[2].pmf(k)
+        for i in range(6) for j in range(5) for k in range(4) if i + j + k >= n_found
+    )  # fmt: skip
+    assert beyond(n_found, *laws) == pytest.approx(exact)

@@ -122,6 +122,9 @@ def read_batch(path: Path) -> Batch:
         texts = [batch.label, batch.key_id, *batch.canaries, *batch.decoys]
         if not all(isinstance(text, str) for text in texts) or not (batch.canaries and batch.decoys):
             raise TypeError("other types")
+        told_by = {" ".join(_made_up(text)) for text in texts[2:]}
+        if len(told_by) < len(texts) - 2 or any(one.count(" ") < FIND_WORDS - 1 for one in told_by):
+            raise ValueError("texts that cannot be told apart")
     except OSError as error:
         raise InputError(f"cannot read the canaries {path}", got=error.strerror or "an error") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -151,6 +154,8 @@ class Finder:
 
     def look(self, rows: pa.RecordBatch) -> None:
         """Look through the prompts and answers of some rows with `file` and `row`; about 100 MB/s."""
+        if not len(self._runs):
+            return
         for name in ("prompt", "answer"):
             offsets, runs = span_keys(rows.column(name), self._key, n_words=FIND_WORDS)
             at = np.minimum(np.searchsorted(self._runs, runs), len(self._runs) - 1)
@@ -182,12 +187,17 @@ def canary_p(canaries: int, decoys: int, *, n: int, n_decoys: int) -> float:
 
 def _runs(texts: Iterable[str], key: HashKey) -> tuple[U64, U64]:
     """The keys of the runs of made-up words of each text, ascending, and whose they are."""
-    made_up = [" ".join(word for word in re.findall(r"[a-z]+", text) if word not in _FRAME_WORDS) for text in texts]
-    offsets, runs = span_keys(pa.array(made_up, pa.large_string()), key, n_words=FIND_WORDS)
+    made_up = pa.array([" ".join(_made_up(text)) for text in texts], pa.large_string())
+    offsets, runs = span_keys(made_up, key, n_words=FIND_WORDS)
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     # A run that two texts share tells neither.
     distinct, first, count = np.unique(runs, return_index=True, return_counts=True)
     return distinct[count == 1], owner[first[count == 1]].astype(np.uint64)
+
+
+def _made_up(text: str) -> list[str]:
+    """The words of a canary or decoy that stand in no frame."""
+    return [word for word in re.findall(r"[a-z]+", text) if word not in _FRAME_WORDS]
 
 
 def _draw(key: RootKey, label: str, what: str) -> bytes:

@@ -48,7 +48,7 @@ def read_declared(paths: Sequence[Path]) -> Declared:
             if path.name in _CROISSANT and "@context" in tree:
                 croissant = croissant or tree
             name = name or _string(tree.get("name")) or _string(tree.get("dataset_name"))
-            claims.append((_licence(tree), path.name))
+            claims += [(licence, path.name) for licence in _licences(tree)]
         for path in (folder / card for card in _CARDS):
             head = re.match(r"---\s*\n(.*?)\n---", _text(path), re.DOTALL)
             claims += [(spdx(found.strip(" '\"-")), path.name) for found in _yaml(head[1] if head else "", "license")]
@@ -86,22 +86,23 @@ def _string(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _licence(tree: dict[str, Any]) -> str:
+def _licences(tree: dict[str, Any]) -> list[str]:
+    """Every licence that is claimed: one, or a list of them."""
     value = tree.get("license") or tree.get("licence")
-    if isinstance(value, list) and value:
-        value = value[0]
-    if isinstance(value, dict):
-        value = value.get("name") or value.get("url")
-    return spdx(_string(value))
+    each = value if isinstance(value, list) else [value]
+    named = [one.get("name") or one.get("url") if isinstance(one, dict) else one for one in each]
+    return [spdx(_string(one)) for one in named]
 
 
 def _yaml(head: str, key: str) -> list[str]:
-    """The value of a top-level key, or the entries of the list below it."""
+    """The value of a top-level key, the parts of a list in brackets, or the entries of the list below it."""
     found = re.search(rf"^{key}:[ \t]*(.*)((?:\n[ \t]*- .*)*)", head, re.MULTILINE)
     if not found:
         return []
-    listed = re.findall(r"- *(.+)", found[2])
-    return [found[1]] if found[1].strip() else listed
+    here = found[1].strip()
+    if here.startswith("[") and here.endswith("]"):
+        return here[1:-1].split(",")
+    return [here] if here else re.findall(r"- *(.+)", found[2])
 
 
 def _named(text: str) -> str:

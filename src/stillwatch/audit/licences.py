@@ -33,6 +33,13 @@ _FAMILIES = (
     (r"\bodbl\b", "ODbL-1.0"),
     (r"\bcdla-permissive-2", "CDLA-Permissive-2.0"),
 )
+_SPELT = (
+    (r"(?:creative commons |^)attribution(?=[ -](?:non|no|share|\d))", "cc by"),
+    (r"\bnon-?commercial\b", "nc"),
+    (r"\bshare-?alike\b", "sa"),
+    (r"\bno-?deriv(?:ative)?s\b", "nd"),
+)
+"""How the names of Creative Commons licences are written out, at the head of their texts for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +116,15 @@ def spdx(text: str | None) -> str:
 
     >>> spdx("cc by-nc 4.0"), spdx("Apache License, Version 2.0"), spdx(None)
     ('CC-BY-NC-4.0', 'Apache-2.0', 'not stated')
+    >>> spdx("Attribution-NonCommercial-ShareAlike 3.0 Unported")
+    'CC-BY-NC-SA-3.0'
     """
     text = (text or "").strip()
-    low = text.lower()
+    low = re.sub(r"[_\u2010-\u2015]", "-", text.lower())
     if low in ("", "unknown", "other", "none", UNSTATED):
         return UNSTATED
+    for pattern, short in _SPELT:
+        low = re.sub(pattern, short, low)
     creative = re.search(
         r"(?:\bcc|creativecommons\.org/licenses/|creative commons)[ /-]*(by(?:[ -](?:nc|sa|nd))*)[ /-]*v?(\d\.\d)?", low
     )

@@ -2,8 +2,9 @@
 
 An answer is a copy where two of its spans are found and they are a twentieth of all its spans, or where as many of its
 bands are found as texts of its length need (`BAND_BARS`). Both bars rise where the filter is so full that random keys
-would reach them once in a million answers. An answer of fewer than `MIN_WORDS` words is never judged. A short one that
-stands in several rows which are otherwise different (`STOCK_ROWS`) is a stock phrase and no copy.
+would reach them once in a million answers. The beginning that two plain texts share as a question counts for nothing
+(`openings`). An answer of fewer than `MIN_WORDS` words is never judged. A short one that stands in several rows which
+are otherwise different (`STOCK_ROWS`) is a stock phrase and no copy.
 
 Every answer of a conversation is judged on its own, whatever stands before or after it. The share is of rows: a row is
 a copy where one of its answers is. The test is of distinct answers.
@@ -12,15 +13,16 @@ A row is a lead; a finding is about the whole set. The null: somebody else answe
 prompt agree far more often than two that answer different ones, and whether the prompts are the same cannot be seen
 where an answer has none, or has it in another template. So an answer whose prompt the registry knows counts where it is
 a copy, at the rate `NULL_SAME_PROMPT`; any other only where it is a copy nearly whole (`WHOLE_SPANS`, `WHOLE_BANDS`),
-at the rate `NULL_WHOLE`. Both lie above what was measured on unrelated models that answered the same prompts
-(`benchmarks/audit.md`). Where a control set has answers of the same kind, it stands instead (Fisher's exact test). More
-copies than `NULL_OTHER` allows, the rate for other prompts, are a lead.
+at the rate `NULL_WHOLE`, or at the former where a plain text begins as one held does. Both lie above what was measured
+on unrelated models that answered the same prompts, where prompts are told from answers (`benchmarks/audit.md`). Where a
+control set has answers of the same kind, it stands instead (Fisher's exact test). More copies than `NULL_OTHER` allows,
+the rate for other prompts, are a lead.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -29,6 +31,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
+from stillwatch.audit.openings import bands_beyond, begin_alike, shared_openings
 from stillwatch.audit.registry import MIN_WORDS, Registry
 from stillwatch.kernels.columns import I64, U64
 from stillwatch.kernels.winnow import Prints
@@ -83,8 +86,8 @@ class Share:
 class Rows:
     """What was found about each answer of a set, shape (n,), in the order of its rows.
 
-    `first`: it begins a row; `judged`, a copy, nearly whole, its prompt known, of few words; what stands for the answer
-    and for its prompt.
+    `first`: it begins a row; `judged`, a copy, nearly whole, its prompt known, a plain text that begins as one held
+    does, of few words; what stands for the answer and for its prompt.
     """
 
     first: Bools
@@ -92,6 +95,7 @@ class Rows:
     copied: Bools
     whole: Bools
     asked: Bools
+    begun: Bools
     short: Bools
     prints: U64
     prompts: U64
@@ -100,7 +104,7 @@ class Rows:
     def joined(cls, parts: Sequence[Rows]) -> Rows:
         """The answers of all parts, in order."""
         none, nothing = np.zeros(0, np.bool_), np.zeros(0, np.uint64)
-        parts = [Rows(none, none, none, none, none, none, nothing, nothing), *parts]
+        parts = [Rows(none, none, none, none, none, none, none, nothing, nothing), *parts]
         return Rows(*(np.concatenate([getattr(one, each.name) for one in parts]) for each in fields(cls)))
 
     def once(self) -> Rows:
@@ -163,9 +167,13 @@ def match_rows(prints: Prints, registry: Registry, *, first: Bools | None = None
     held = registry.held
     rate = held.false_positive_rate() if rate is None else rate
     n_spans = np.diff(prints.offsets)
-    found = np.concatenate([[0], np.cumsum(held.holds(prints.spans))])
-    spans = found[prints.offsets[1:]] - found[prints.offsets[:-1]]
+    hits = held.holds(prints.spans)
+    found = np.concatenate([[0], np.cumsum(hits)])
+    begun = begin_alike(prints, held)
+    n_shared = shared_openings(prints, held, hits, begun)
+    spans = found[prints.offsets[1:]] - found[prints.offsets[:-1]] - n_shared
     bands = held.holds(prints.bands.reshape(-1)).reshape(prints.bands.shape).sum(axis=1)
+    bands[bands <= bands_beyond(prints, n_shared, P_ROW)] = 0
     enough = spans >= _needed(n_spans, rate, MIN_SPANS)
     copied = enough & (spans >= SPAN_SHARE * n_spans) | _agree(prints, bands, BAND_BARS, rate)
     whole = enough & (spans >= WHOLE_SPANS * n_spans) | _agree(prints, bands, WHOLE_BANDS, rate)
@@ -175,7 +183,7 @@ def match_rows(prints: Prints, registry: Registry, *, first: Bools | None = None
     stands_for = np.bitwise_xor.reduce(prints.bands * odd, axis=1)
     return Rows(
         np.ones(len(judged), np.bool_) if first is None else first, judged, copied & judged, whole & copied & judged,
-        held.holds(prints.prompts), prints.n_words < STOCK_WORDS, stands_for, prints.prompts,
+        held.holds(prints.prompts), begun, prints.n_words < STOCK_WORDS, stands_for, prints.prompts,
     )  # fmt: skip
 
 
@@ -197,7 +205,7 @@ def _needed(n: I64, rate: float, least: int) -> I64:
 
 
 class _Kind(NamedTuple):
-    """Distinct rows of one kind, prompt known or not: how many, how many count, the law of that number, its mean."""
+    """Distinct rows of one kind of `_KINDS`: how many, how many count, the law of that number, its mean."""
 
     n: int
     n_counted: int
@@ -211,10 +219,10 @@ def weigh_match(registry: Registry, rows: Rows, *, control: Rows | None = None, 
     rows, control = rows.without_stock(), None if control is None else control.without_stock()
     judged, copied = rows.by_row(rows.judged), rows.by_row(rows.copied)
     once, others = rows.once(), None if control is None else control.once()
-    kinds = [_kind(once, others, known=known) for known in (True, False)]
+    kinds = [_kind(once, others, *kind) for kind in _KINDS]
     n, n_counted, expected = len(once.judged), sum(one.n_counted for one in kinds), sum(one.expected for one in kinds)
-    p = beyond(n_counted, kinds[0].law, kinds[1].law)
-    n_asked, n_copied = kinds[0].n, int(once.copied.sum())
+    p = beyond(n_counted, *(one.law for one in kinds))
+    n_asked, n_copied = kinds[0].n + kinds[1].n, int(once.copied.sum())
     other = stats.binom(n_asked, NULL_SAME_PROMPT), stats.binom(n - n_asked, NULL_OTHER)
     # A control of the very kind of the rows has answered what a lead would ask.
     lead = p if all(one.control or not one.n for one in kinds) else beyond(n_copied, *other)
@@ -227,7 +235,8 @@ def weigh_match(registry: Registry, rows: Rows, *, control: Rows | None = None, 
     else:
         bar = int(stats.poisson.isf(alpha, expected)) + 1
         null = (
-            f"{NULL_SAME_PROMPT:g} of answers to a known prompt, {NULL_WHOLE:g} of others, which count if nearly whole"
+            f"{NULL_SAME_PROMPT:g} of answers to a known prompt and of texts that begin as one held does, "
+            f"{NULL_WHOLE:g} of others; all but the first count if nearly whole"
         )
     share = Share(int(copied.sum()), int(judged.sum()))
     return Match(
@@ -238,18 +247,25 @@ def weigh_match(registry: Registry, rows: Rows, *, control: Rows | None = None, 
     )  # fmt: skip
 
 
-def _kind(once: Rows, control: Rows | None, *, known: bool) -> _Kind:
-    """The rows whose prompt is known, or the others, with the control's rows of that kind or else the fixed rate."""
-    mine = once.asked == known
+_KINDS: tuple[tuple[Callable[[Rows], Bools], str, float], ...] = (
+    (lambda rows: rows.asked, "copied", NULL_SAME_PROMPT),
+    (lambda rows: rows.begun & ~rows.asked, "whole", NULL_SAME_PROMPT),
+    (lambda rows: ~(rows.begun | rows.asked), "whole", NULL_WHOLE),
+)
+"""Which answers, what of them counts and at what rate: their prompt is known; they begin as a text held does, perhaps
+with the same question; nothing is known of their prompts."""
+
+
+def _kind(once: Rows, control: Rows | None, of: Callable[[Rows], Bools], counts: str, rate: float) -> _Kind:
+    """The rows of a kind, with the control's rows of that kind or else the fixed rate."""
+    mine = of(once)
     n, k = int(mine.sum()), int(once.copied[mine].sum())
-    alike = None if control is None else control.asked == known
+    alike = None if control is None else of(control)
     if control is not None and alike is not None and n and alike.any():
         n_control, k_control = int(alike.sum()), int(control.copied[alike].sum())
         law = stats.hypergeom(n + n_control, k + k_control, n)
         return _Kind(n, k, law, n * k_control / n_control, (n_control, k_control))
-    k = k if known else int(once.whole[mine].sum())
-    rate = NULL_SAME_PROMPT if known else NULL_WHOLE
-    return _Kind(n, k, stats.binom(n, rate), n * rate, None)
+    return _Kind(n, int(getattr(once, counts)[mine].sum()), stats.binom(n, rate), n * rate, None)
 
 
 def is_finding(match: Match, *, n_registries: int) -> bool:
@@ -263,12 +279,17 @@ def is_lead(match: Match, *, n_registries: int) -> bool:
     return match.share.n > 0 and match.p_log10 > bar and match.p_lead_log10 <= bar
 
 
-def beyond(n_found: int, one: Any, other: Any) -> float:
-    """P(X + Y >= n_found) of two independent counts, frozen laws of SciPy; exact."""
+def beyond(n_found: int, *laws: Any) -> float:
+    """P(sum >= n_found) of independent counts, frozen laws of SciPy; exact."""
     if n_found <= 0:
         return 1.0
-    below = np.arange(n_found)
-    return float(one.sf(n_found - 1) + one.pmf(below) @ other.sf(n_found - 1 - below))
+    at = np.arange(n_found)
+    below, beyond_ = np.eye(1, n_found)[0], 0.0
+    for law in laws:
+        # What lay below the bar so far and is lifted to it by this count.
+        beyond_ += float(below @ law.sf(n_found - 1 - at))
+        below = np.convolve(below, law.pmf(at))[:n_found]
+    return beyond_
 
 
 def fisher(k: Any, n: int, k_control: int, n_control: int) -> Any:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stillwatch.audit.openings import ends_of
 from stillwatch.audit.shapes import TEXT
 from stillwatch.errors import InputError
 from stillwatch.kernels.bloom import BLOCK_BYTES, BlockedBloom
@@ -217,7 +218,9 @@ def fill(registry: Registry, batches: Iterable[pa.RecordBatch], key: HashKey, *,
     So registered sets are held: also as they are, prompt and all, for copies of them may have lost their prompts.
     """
     for rows in batches:
-        registry.add(printed(rows, key, whole=whole), n_bytes=int(rows.column("answer").nbytes))
+        prints = printed(rows, key, whole=whole)
+        registry.add(prints, n_bytes=int(rows.column("answer").nbytes))
+        registry.held.extend(ends_of(prints, pc.is_null(rows.column("prompt")).to_numpy(zero_copy_only=False)))
         if whole:
             bare = printed(rows, key, whole=True, masked=False)
             for keys in (bare.spans, bare.bands.reshape(-1)):
