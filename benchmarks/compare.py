@@ -35,6 +35,7 @@ from benchmarks.lineages import (
     interval,
     load,
 )
+from benchmarks.swapped import swapped
 from stillwatch.compare.betting import equality_scores, payoffs, wealth_log2
 from stillwatch.compare.derivation import Nearness, nearness, sign_flip_p
 from stillwatch.compare.equality import Equality, Floats, contrasts, permutation_test, read
@@ -279,6 +280,7 @@ PARTS: dict[str, Callable[[Models, int], Iterator[str]]] = {
     "cleared": lambda models, _: cleared(models),
     "uniform": uniform,
     "stopping": lambda models, draws: stopping(models, 4 * draws),
+    "swapped": swapped,
 }
 """The parts, in the order of the page, from the models and the number of draws."""
 

@@ -162,6 +162,8 @@ def test_an_endpoint_is_asked_little_and_goes_on_where_it_stopped(
     assert seen[:12] == asked
     assert len(seen) == len(set(seen)) == told["n_asked"]
     assert told["plan"]["n_answers_known"] == 12
+    plans = [entry.body["plan"] for entry in Journal(own_home / "journal").entries()]
+    assert [plan["asking"] for plan in plans] == [{"max_tokens": 512}] * 2
     written = [path for path in [*here.rglob("*"), *own_home.rglob("*")] if path.is_file()]
     assert not any(b"sk-made-up-key" in path.read_bytes() for path in written)
 
@@ -179,6 +181,7 @@ def test_a_teacher_behind_an_endpoint_is_asked_what_the_suspect_answered(
     assert json.loads(done.out)["teacher"] == "ours-1"
     bodies = [entry.body["plan"] for entry in Journal(own_home / "journal").entries()]
     assert ["asking" in bodies[0], "hypotheses" in bodies[1]] == [True, True]
+    assert bodies[1]["asking"] is None and bodies[1]["sources"]["ours-1"] == f"{stub.address}#ours-1"
 
 
 @pytest.mark.parametrize(
@@ -250,6 +253,18 @@ def test_marks_of_accounts_are_for_another_verb(here: Path, capsys: pytest.Captu
         capsys, "stranger.jsonl", "--teacher", "ours.jsonl", "--tokenizer", "absent.json", "--split", "account=1"
     )
     assert done.code == 2 and "mark detect" in done.err
+
+
+def test_what_is_not_counted_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unreadable rows are counted by file, and controls of the suspect's or the teacher's family are named as kin."""
+    lines = (here / "stranger.jsonl").read_text("utf-8")
+    (here / "odd.jsonl").write_text('{"prompt": "p", "output": 7}\n{"prompt": "", "output": "x"}\n' + lines)
+    words = ["odd.jsonl", "--teacher", "family-3=ours.jsonl", "--controls", *files(), "--prompts", 20]
+    done = run(capsys, *words)
+    assert done.code == 0, done.err
+    assert "Left out: 2 rows or prompts of odd.jsonl" in done.out
+    assert "kin          control-3, control-3b: of the" in done.out
+    assert json.loads(run(capsys, *words, "--json").out)["rejects"] == {"odd.jsonl": 2}
 
 
 def test_hostile_names_are_harmless(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

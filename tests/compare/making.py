@@ -45,7 +45,7 @@ def answers(name: str, texts: Sequence[str], *, family: str | None = None) -> An
         name=name,
         family=family or name,
         outputs={prompt: (text,) for prompt, text in zip(prompts(len(texts)), texts, strict=True)},
-        sha256=f"{name:0<64}"[:64],
+        source=f"{name:0<64}"[:64],
     )
 
 

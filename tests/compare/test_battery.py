@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 from stillwatch.compare.battery import Compared, Extras, compare
 from stillwatch.compare.canaries import Canaries, Canary
+from stillwatch.compare.equality import Equality
 from stillwatch.compare.marks import Marks
 from stillwatch.compare.panel import Panel, make_panel
 from stillwatch.compare.plan import KIND, Registered, make_plan, register
 from stillwatch.compare.result import as_plain, evidence
 from stillwatch.compare.rules import Rules
+from stillwatch.compare.verdict import same_model
 from stillwatch.errors import InputError, JournalError
 from stillwatch.journal import Journal
 from stillwatch.records import EVIDENCE, Evidence
@@ -105,6 +108,9 @@ def test_too_few_controls_are_said_to_be_too_few(n_families: int) -> None:
     compared = compare(lined_up, suspect.outputs.get, rules=Rules(), seed=3, stop_early=False)
     assert words(compared)[1] == "cannot tell"
     assert f"{n_families} " in compared.derived[0].why
+    weighed = n_families >= 4
+    alike = same_model(replace(compared.figures[0], equality=Equality(0.0, 1.0, N)), Rules(), stop_early=False)
+    assert ("nearness is not weighed" in alike.why) is not weighed
 
 
 def test_a_constant_answer_is_nobodys_student() -> None:
@@ -192,8 +198,29 @@ def test_low_margins_do_not_stop_a_suspect_with_known_students() -> None:
     assert "rank p 0.25" in compared.derived[0].why
 
 
+@pytest.mark.parametrize("n_families", [1, 9, 14])
+def test_what_is_planted_is_looked_for_to_the_last_prompt(n_families: int) -> None:
+    """A low margin, or too few controls for likeness, ends the asking; not where canaries may still come."""
+    texts = spoken(55, 110)
+    suspect = answers("suspect", texts)
+    lined_up = make_panel(
+        name="suspect", family="suspect", teachers=[answers("teacher", spoken(TEACHER, 110))], seed=3, n_prompts=110,
+        controls=controls(110, n_families=n_families), answered=suspect.outputs,
+    )  # fmt: skip
+    planted = [f"the {word} heron of Oslo counts" for word in ("grey", "mild", "late", "odd", "calm", "wry", "shy")]
+    given = Canaries(tuple(Canary(t) for t in planted) + tuple(Canary(t[::-1], False) for t in planted), "")
+
+    def ask(prompt: str) -> tuple[str, ...]:
+        return (suspect.outputs[prompt][0] + " ".join(planted) * (prompt == lined_up.prompts[-1]),)
+
+    for extras, word in ((Extras(), "cannot tell"), (Extras(canaries=given), "derived")):
+        compared = compare(lined_up, ask, rules=Rules(), seed=3, stop_early=True, extras=extras)
+        assert compared.stopped_early is (word == "cannot tell")
+        assert compared.derived[0].word == word
+
+
 def registered(lined_up: Panel, tmp_path: Path) -> Registered:
-    plan = make_plan(lined_up, sources={"suspect": "0" * 64}, rules=Rules(), seed=3, stop_early=False)
+    plan = make_plan(lined_up, rules=Rules(), seed=3, stop_early=False)
     return register(plan, Journal(tmp_path / "journal"), now=NOW)
 
 
@@ -206,7 +233,7 @@ def test_the_plan_is_in_the_journal_without_any_text(tmp_path: Path) -> None:
     assert entry.body["plan"]["n_prompts"] == N
     assert "topic" not in json.dumps(entry.body)
     assert registered(lined_up, tmp_path).sha256 == done.sha256
-    other = make_plan(lined_up, sources={}, rules=Rules(alpha_derived=0.05), seed=3, stop_early=False)
+    other = make_plan(lined_up, rules=Rules(alpha_derived=0.05), seed=3, stop_early=False)
     assert register(other, Journal(tmp_path / "journal"), now=NOW).sha256 != done.sha256
     (tmp_path / "torn.jsonl").write_text("{")
     with pytest.raises(JournalError):
@@ -265,13 +292,48 @@ def test_a_copy_under_another_name_is_no_second_family() -> None:
     assert made.controls == ("a", "c") and made.set_aside == {"b": "it answers as a does, word for word"}
 
 
+def test_students_that_repeat_a_teacher_or_each_other_are_none() -> None:
+    """Copies of the teacher, or of one student, license nothing: "not derived" takes three students of their own."""
+    own = student(80, TEACHER, N, share=0.8)
+    copies = [answers(f"copy-{at}", spoken(TEACHER, N)) for at in range(3)]
+    twins = [answers(f"twin-{at}", own) for at in range(3)]
+    lined_up = panel(answers("suspect", spoken(55, N)), students=[*copies, *twins])
+    assert lined_up.students == ("twin-0",)
+    assert lined_up.set_aside["copy-1"] == "it answers as teacher does, word for word"
+    assert set(lined_up.set_aside) == {"copy-0", "copy-1", "copy-2", "twin-1", "twin-2"}
+
+
+def test_names_that_are_alike_hide_no_source() -> None:
+    """The plan names the source of everybody, although all files are called alike, and whoever was set aside."""
+    made = [Answers("m", f"f-{at}", answers("m", spoken(at, 30)).outputs, f"source-{at}") for at in range(5)]
+    short = [Answers("m", "s", answers("m", spoken(9, 5)).outputs, f"short-{at}") for at in range(2)]
+    lined_up = make_panel(
+        name="m", family="mine", source="source-0", teachers=[made[1]], controls=[*made[2:], made[0], *short],
+        answered=made[0].outputs, n_prompts=30, seed=0,
+    )  # fmt: skip
+    plan = make_plan(lined_up, rules=Rules(), seed=3, stop_early=False)
+    assert plan["sources"] == {"m": "source-0"} | {f"m ({at + 1})": f"source-{at}" for at in range(1, 5)}
+    assert plan["set_aside"] == lined_up.set_aside
+    assert set(lined_up.set_aside) == {"m", "m (2)", "m (3)"}
+
+
+def test_the_suspect_is_no_control_of_itself_under_another_family() -> None:
+    """A pattern of files that holds the suspect's own does not make it its own nearest control."""
+    suspect = answers("suspect", student(56, TEACHER, N, share=0.5))
+    lined_up = make_panel(
+        name="suspect", family="acme", source=suspect.source, teachers=[answers("teacher", spoken(TEACHER, N))],
+        controls=[*controls(N), suspect], answered=suspect.outputs, n_prompts=N, seed=3,
+    )  # fmt: skip
+    assert lined_up.set_aside == {"suspect": "it is the suspect, a teacher or a student itself"}
+
+
 def test_kin_is_no_control_and_the_incomplete_are_set_aside() -> None:
     """Models of the suspect's or the teacher's family do not count; one that answered little is named and left out."""
     suspect = answers("suspect", spoken(55, 30), family="family-1")
     lined_up = make_panel(
         name="suspect", family="family-1", teachers=[answers("teacher", spoken(TEACHER, 30), family="family-0")],
         controls=[*controls(30), answers("short", spoken(3, 10)), suspect],
-        answered=suspect.outputs, n_prompts=30, seed=0,
+        answered=suspect.outputs, source=suspect.source, n_prompts=30, seed=0,
     )  # fmt: skip
     assert not {"family-0", "family-1"} & set(lined_up.unrelated("teacher").values())
     assert lined_up.set_aside["short"] == "it answered 33% of the prompts"

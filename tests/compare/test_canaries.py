@@ -38,6 +38,19 @@ def test_decoys_that_come_up_take_the_p_away() -> None:
     assert recall(listed(), {"p": ("none",)}, quiet(), FAMILIES).p_value == pytest.approx(1.0)
 
 
+def test_a_canary_in_the_question_is_no_recall() -> None:
+    """A model that repeats a question with a canary in it has learned nothing; elsewhere the canary counts."""
+    asked = f"Say this: {PLANTED[0]}"
+    assert recall(listed(), {asked: (PLANTED[0],), "p": ("none",)}, quiet(), FAMILIES).n_recalled == 0
+    assert recall(listed(), {asked: (PLANTED[0],), "p": (PLANTED[0],)}, quiet(), FAMILIES).n_recalled == 1
+
+
+def test_a_canary_at_the_end_of_a_long_answer_counts() -> None:
+    """All of an answer is searched, however long, and white space before it hides nothing."""
+    long = f"{' ' * 50_000}{'word ' * 50_000}{PLANTED[1]}"
+    assert recall(listed(), {"p": (long,)}, quiet(), FAMILIES).n_recalled == 1
+
+
 def test_a_canary_that_controls_know_is_no_secret() -> None:
     """What an unrelated model says too is left out of the count."""
     one = recall(listed(), {"p": tuple(PLANTED)}, quiet(PLANTED[0]), FAMILIES)

@@ -125,3 +125,31 @@ def test_columns_of_other_types_are_rejects(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["a", "b"], "output": [["x"], None]}), path)
     with pytest.raises(InputError, match="holds no answers; got 2 unreadable rows"):
         read_answers(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("gpt-4.1.jsonl", "gpt-4.1"), ("v1.5.jsonl.gz", "v1.5"), ("m.ndjson.zst", "m"), (".jsonl", ".jsonl")],
+)
+def test_a_model_without_a_name_goes_by_its_whole_file_name(name: str, stem: str, tmp_path: Path) -> None:
+    """Only the endings of the kind of file are taken off: versions of a model are not one model."""
+    path = tmp_path / name
+    line = b'{"prompt": "p", "output": "x"}\n'
+    path.write_bytes({".gz": gzip.compress(line), ".zst": zstandard.compress(line)}.get(path.suffix, line))
+    assert [(one.name, one.family) for one in read_answers(path)] == [(stem, stem)]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    """Editors on some systems begin UTF-8 files with one."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"prompt": "p", "output": "x"}\n')
+    assert read_answers(path)[0].outputs == {"p": ("x",)}
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"a":' * 100_000])
+def test_nesting_without_end_is_one_line_that_says_where(line: bytes, tmp_path: Path) -> None:
+    """A line nested beyond what can be read is bad input, not a crash."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"prompt": "p", "output": "x"}\n' + line)
+    with pytest.raises(InputError, match="line 2 is not JSON"):
+        read_answers(path)

@@ -78,6 +78,29 @@ def test_the_server_says_how_long_to_wait(tmp_path: Path) -> None:
     assert max(clock.slept) == 120.0
 
 
+def test_nobody_waits_after_the_last_try(tmp_path: Path) -> None:
+    """A wait is for the next try; after the last one the error comes at once."""
+    clock = FakeClock()
+    with serving(Stub(script=[500] * 3)) as stub, pytest.raises(InputError, match="3 times"):
+        endpoint(stub, tmp_path, clock=clock, asking=Asking(n_tries=3)).ask("x")
+    assert [seconds for seconds in clock.slept if seconds >= 1] == [1.0, 2.0]
+
+
+def test_an_endpoint_that_refuses_every_prompt_is_not_asked_them_all(tmp_path: Path) -> None:
+    """An option it does not take is refused each time: that is said after twenty prompts."""
+    with serving(Stub(script=[400] * 60)) as stub:
+        asked = endpoint(stub, tmp_path)
+        assert [asked.ask(f"p{n}") for n in range(19)] == [None] * 19
+        with pytest.raises(InputError, match=r"refuses every prompt.*--max-tokens.*run the same command again"):
+            asked.ask("p19")
+        assert len(stub.seen) == 20
+        stub.script = [200]
+        again = endpoint(stub, tmp_path)
+        assert again.ask("p19") is None and again.ask("p20") == ("You asked: p20",)
+        stub.script = [400] * 30
+        assert [again.ask(f"q{n}") for n in range(30)] == [None] * 30
+
+
 def test_the_rate_is_kept(tmp_path: Path) -> None:
     """Ten prompts at two a second take four and a half seconds of the clock."""
     clock = FakeClock()
@@ -167,7 +190,16 @@ def test_the_key_is_sent_and_shown_nowhere(tmp_path: Path, caplog: pytest.LogCap
 
 @pytest.mark.parametrize(
     "address",
-    ["http://example.org/v1", "https://user:word@example.org/v1", "https:///v1", "https://h/v1?k=1", "https://h:x"],
+    [
+        *(
+            "http://example.org/v1",
+            "https://user:word@example.org/v1",
+            "https:///v1",
+            "https://h/v1?k=1",
+            "https://h:x",
+        ),
+        *("https://h/v 1", "https://h/v\u00e9", f"https://{'a' * 64}.org/v1", "https://h..org/v1", "https://h/\x1bv1"),
+    ],
 )
 def test_addresses_that_would_leak_are_refused(address: str) -> None:
     """A key goes neither unencrypted off the machine nor beside a password, and the password is not repeated."""

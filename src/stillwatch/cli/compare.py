@@ -34,6 +34,8 @@ MANY = ("--teacher", "--controls", "--students")
 """Options that take all words up to the next option, so that a shell pattern can follow them."""
 
 JOURNAL = "journal"
+N_NAMED = 8
+"""Names in one line of the summary."""
 
 
 Controls = Annotated[
@@ -158,13 +160,16 @@ class Asked:
     def __init__(self, answers: Path, *, keys: dict[str, str], asking: Asking) -> None:
         self.answers, self._keys, self._asking = answers, keys, asking
 
+    def options(self) -> dict[str, Any]:
+        """What is sent with every prompt."""
+        return self._asking.options()
+
     def open(self, place: Place) -> Endpoint:
         """The endpoint at a place."""
         from stillwatch.suspects.archive import Archive
         from stillwatch.suspects.endpoint import Endpoint, key_for
 
-        options = self._asking.options()
-        archive = Archive(self.answers, address=place.where, model=place.model or "", options=options)
+        archive = Archive(self.answers, address=place.where, model=place.model or "", options=self.options())
         key = key_for(place, self._keys, os.environ)
         return Endpoint(place, key=key, archive=archive, asking=self._asking, clock=SystemClock())
 
@@ -174,7 +179,7 @@ class Asked:
         from stillwatch.suspects.endpoint import collect
 
         endpoint = self.open(place)
-        plan = plan_of_asking(place.where, place.model or "", prompts, self._asking.options())
+        plan = plan_of_asking(place.where, place.model or "", prompts, self.options())
         register(plan, journal, now=datetime.now(UTC))
         return collect(endpoint, place, prompts)
 
@@ -215,9 +220,9 @@ def run_compare(
         ask: Ask = endpoint.ask if endpoint else lineup.answers.outputs.get  # type: ignore[union-attr]
         known = endpoint.n_known(lineup.panel.prompts) if endpoint else len(lineup.panel.prompts)
         plan = make_plan(
-            lineup.panel, sources=lineup.sources, rules=rules, seed=seed, stop_early=stop_early,
+            lineup.panel, rejects=lineup.rejects, rules=rules, seed=seed, stop_early=stop_early,
             canaries_sha256=planted.sha256 if planted else None, expected_sha256=right_sha256,
-            marks=marks.plan() if marks else None, n_known=known,
+            marks=marks.plan() if marks else None, n_known=known, asking=asked.options() if endpoint else None,
         )  # fmt: skip
         registered = register(plan, journal, now=datetime.now(UTC))
         extras = Extras(expected=right, canaries=planted, marks=marks)
@@ -300,6 +305,10 @@ def _kept(answers: Path) -> Iterator[None]:
         raise
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:N_NAMED]) + (f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else "")
+
+
 def summary(result: Mapping[str, Any]) -> Iterator[str]:
     """The result in lines for a terminal: words first, the rank p before the permutation p."""
     from stillwatch.dossier import words
@@ -313,6 +322,8 @@ def summary(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"Teacher {one['teacher']}, {one['n_prompts']} prompts, {n_families} unrelated families"
         yield f"  same model?  {one['same_model']}: {one['why']['same_model']}"
         yield f"  derived?     {one['derived']}: {one['why']['derived']}"
+        if one["related"]:
+            yield f"  kin          {_some(one['related'])}: of the suspect's or the teacher's family, no controls"
         yield (
             f"  nearness     rank p {words.decimal(p['rank'])} (never below {words.decimal(p['rank_bound'])}), "
             f"permutation p {words.decimal(p['permutation'])} conditional on the controls"
@@ -345,5 +356,7 @@ def summary(result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for name, why in result["set_aside"].items():
         yield f"Set aside: {name}: {why}"
+    for where, n in result["rejects"].items():
+        yield f"Left out: {n} rows or prompts of {where}, without a readable prompt or answer"
     asked = f"{result['n_asked']} prompts, {result['n_unanswered']} without an answer"
     yield f"Asked {asked}{'; stopped early' if result['stopped_early'] else ''}. Plan {result['plan']['sha256'][:16]}."

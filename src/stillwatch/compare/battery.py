@@ -81,7 +81,8 @@ def compare(
 
     Cost: per prompt some 5 milliseconds for 30 models; then 0.5 s for each control family, and 4 s at 800 prompts.
     """
-    hearing = Hearing(panel, rules, seed)
+    is_planted = extras.canaries is not None or extras.marks is not None
+    hearing = Hearing(panel, rules, seed, is_planted=is_planted)
     n, asked, stopped = len(panel.prompts), 0, False
     while asked < n and not stopped:
         size = n if not stop_early else N_BATCH if asked < N_FINE else N_LARGE_BATCH

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from scipy.stats import hypergeom
 
-from stillwatch.compare.canonical import canonical
+from stillwatch.compare.canonical import respelled
 from stillwatch.errors import InputError
 
 N_SHORTEST = 8
@@ -87,7 +87,7 @@ def _read(path: Path, lines: Sequence[str]) -> Iterator[Canary]:
         if as_json:
             try:
                 row = msgspec.json.decode(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 raise InputError(f"{path} line {n} is not JSON") from None
         text = row.get("text") if isinstance(row, dict) else None
         planted, prompt = (row.get("planted", True), row.get("prompt")) if isinstance(row, dict) else (True, None)
@@ -136,13 +136,17 @@ def recall(
 
 
 def _held(canaries: Canaries, outputs: Mapping[str, Sequence[str]]) -> list[bool]:
+    """Which canaries the answers hold; an answer that repeats its own prompt has learned nothing."""
     answers = {prompt: "\n".join(map(_folded, texts)) for prompt, texts in outputs.items()}
     everything = "\n".join(answers.values())
-    return [
-        _folded(one.text) in (everything if one.prompt is None else answers.get(one.prompt, ""))
-        for one in canaries.listed
-    ]
+
+    def held(one: Canary) -> bool:
+        text = _folded(one.text)
+        where = answers if one.prompt is None else answers.keys() & {one.prompt}
+        return text in everything and any(text in answers[at] and text not in _folded(at) for at in where)
+
+    return [held(one) for one in canaries.listed]
 
 
 def _folded(text: str) -> str:
-    return " ".join(canonical(text).casefold().split())
+    return " ".join(respelled(text).casefold().split())

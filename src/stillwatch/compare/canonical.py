@@ -47,11 +47,12 @@ def canonical(text: str) -> str:
     # Megabytes of leading space would otherwise push the answer out of sight.
     before, text = "", text.lstrip()[: 2 * N_CHARACTERS]
     while text != before:
-        before, text = text, _once(text)
+        before, text = text, respelled(text)[:N_CHARACTERS].strip()
     return text
 
 
-def _once(text: str) -> str:
+def respelled(text: str) -> str:
+    """All of a text after one pass, in linear time: what one pass uncovers (a token within a token) is left."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
     if _HIDDEN.search(text):
@@ -60,4 +61,4 @@ def _once(text: str) -> str:
         text = _SPECIAL.sub("", text)
     text = "\n".join(line for raw in text.splitlines() if (line := " ".join(raw.split())))
     role = _ROLE.match(text)
-    return (text[role.end() :].strip() if role and role.end() < len(text) else text)[:N_CHARACTERS].strip()
+    return (text[role.end() :] if role and role.end() < len(text) else text).strip()

@@ -25,11 +25,12 @@ class Hearing:
     """Answers so far, likeness so far, and the wealth of each bet after each look.
 
     `best_e` and `best_near` are the largest log2 wealth seen at any look, by teacher: against "the same model", and
-    against "some unrelated control is as near", in the worse of the two views.
+    against "some unrelated control is as near", in the worse of the two views. `is_planted` says that canaries or marks
+    are looked for, which any later answer may hold.
     """
 
-    def __init__(self, panel: Panel, rules: Rules, seed: int) -> None:
-        self.panel, self.rules, self.seed = panel, rules, seed
+    def __init__(self, panel: Panel, rules: Rules, seed: int, *, is_planted: bool = False) -> None:
+        self.panel, self.rules, self.seed, self._is_planted = panel, rules, seed, is_planted
         self.models = panel.labels
         self.kin = [panel.families[model] for model in self.models]
         reference = [*panel.teachers, *panel.controls]
@@ -109,13 +110,16 @@ class Hearing:
         for teacher in self.panel.teachers:
             if 2.0 ** -self.best_e[teacher] > self.rules.alpha_different:
                 return False
-            if len(set(self.panel.unrelated(teacher).values())) < N_FEWEST_FAMILIES:
+            # A margin that happens to be low at some look must not become the word "not derived".
+            may_give_up = not self.panel.students and not self._is_planted
+            if len(set(self.panel.unrelated(teacher).values())) < self.rules.n_families_min:
+                if not may_give_up:
+                    return False
                 continue
             margin = min(one.margin for one in self.near(teacher, n_permutations=1))
             bar = np.log2(len(self.panel.teachers) / self.rules.alpha_derived)
             reached = margin >= self.rules.margin_derived_min and self.best_near[teacher] >= bar
-            # A margin that happens to be low at some look must not become the word "not derived".
-            futile = self.n >= N_FUTILE and margin < 0 and not self.panel.students
+            futile = self.n >= N_FUTILE and margin < 0 and may_give_up
             if not (reached and self.n >= self.rules.n_derived_min) and not futile:
                 return False
         return True

@@ -32,12 +32,15 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineup:
-    """Who answers, as far as it is known before the suspect is asked; `answers` is None where it will be."""
+    """Who answers, as far as it is known before the suspect is asked; `answers` is None where it will be.
+
+    `rejects` counts, by place, rows of files that could not be read and prompts that endpoints refused.
+    """
 
     suspect: Place
     answers: Answers | None
     panel: Panel
-    sources: Mapping[str, str] = field(default_factory=dict)
+    rejects: Mapping[str, int] = field(default_factory=dict)
 
 
 def line_up(wanted: Wanted, *, collect: Collect, n_prompts: int, seed: int) -> Lineup:
@@ -49,9 +52,10 @@ def line_up(wanted: Wanted, *, collect: Collect, n_prompts: int, seed: int) -> L
     files = Files()
     suspect = parse_place(wanted.suspect)
     answers = None if suspect.is_endpoint else files.one(suspect)
-    teachers = [parse_place(one) for one in wanted.teachers]
-    students = [parse_place(one) for one in wanted.students]
-    controls = [parse_place(one) for one in wanted.controls]
+    # Whoever is named twice is one.
+    teachers, students, controls = (
+        list(dict.fromkeys(map(parse_place, places))) for places in (wanted.teachers, wanted.students, wanted.controls)
+    )
     read = {place: files.one(place) for place in (*teachers, *students) if not place.is_endpoint}
     several = {place: files.several(place) for place in controls if not place.is_endpoint}
     before = files.one(parse_place(wanted.before)) if wanted.before else None
@@ -61,6 +65,7 @@ def line_up(wanted: Wanted, *, collect: Collect, n_prompts: int, seed: int) -> L
     named = _name(suspect, answers)
     panel = make_panel(
         name=named,
+        source=answers.source if answers else f"{suspect.where}#{suspect.model}",
         family=suspect.family or (answers.family if answers else named),
         teachers=[read.get(place) or asked[place] for place in teachers],
         controls=[one for place in controls for one in several.get(place) or [asked[place]]],
@@ -70,18 +75,16 @@ def line_up(wanted: Wanted, *, collect: Collect, n_prompts: int, seed: int) -> L
         n_prompts=n_prompts,
         seed=seed,
     )
-    told = [*read.values(), *(one for found in several.values() for one in found), *([before] if before else [])]
-    sources = {one.name: one.sha256 or "" for one in told} | {
-        asked[place].name: f"{place.where}#{place.model}" for place in asked
-    }
-    sources[named] = (answers.sha256 or "") if answers else f"{suspect.where}#{suspect.model}"
-    return Lineup(suspect=suspect, answers=answers, panel=panel, sources=dict(sorted(sources.items())))
+    rejects = files.rejects() | {place.where: one.rejects for place, one in asked.items()}
+    return Lineup(
+        suspect=suspect, answers=answers, panel=panel, rejects={where: n for where, n in sorted(rejects.items()) if n}
+    )
 
 
 def read_expected(path: Path) -> tuple[dict[str, str], str]:
     """Right answers by prompt, from a file with `prompt` and `output`, and the SHA-256 of the file."""
     found = Files().one(parse_place(str(path)))
-    return {prompt: texts[0] for prompt, texts in found.outputs.items()}, found.sha256 or ""
+    return {prompt: texts[0] for prompt, texts in found.outputs.items()}, found.source
 
 
 def _name(suspect: Place, answers: Answers | None) -> str:

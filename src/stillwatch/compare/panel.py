@@ -23,8 +23,8 @@ class Panel:
     """Teachers, controls and whoever else answers beside the suspect, by unique labels.
 
     `texts` holds the canonical first answer of each to each prompt of `prompts`, in that order, and `outputs` all raw
-    answers by prompt. `families` names the family of every label, the suspect's included. `set_aside` are controls left
-    out, with the reason.
+    answers by prompt. `families` names the family of every label, `sources` the file or the endpoint it comes from, the
+    suspect's included. `set_aside` are controls and students left out, with the reason.
     """
 
     suspect: str
@@ -33,6 +33,7 @@ class Panel:
     students: tuple[str, ...]
     before: str | None
     families: Mapping[str, str]
+    sources: Mapping[str, str]
     prompts: tuple[str, ...]
     texts: Mapping[str, tuple[str, ...]]
     outputs: Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -71,13 +72,15 @@ def make_panel(
     students: Sequence[Answers] = (),
     before: Answers | None = None,
     answered: Collection[str] | None = None,
+    source: str = "",
     n_prompts: int,
     seed: int,
 ) -> Panel:
     """Choose prompts that everybody answered and shuffle them.
 
     Args:
-        name, family: of the suspect. answered: the prompts it is known to have answered, None where it will be asked.
+        name, family, source: of the suspect. answered: the prompts it is known to have answered, None where it will be
+            asked.
         n_prompts: how many at most. seed: of their choice and order.
 
     Raises:
@@ -85,20 +88,11 @@ def make_panel(
     """
     if not teachers:
         raise InputError("there is no teacher to compare with", do="Name one with --teacher.")
-    needed = [*teachers, *students, *([before] if before else [])]
-    common = _common(needed, answered)
+    common = _common([*teachers, *students, *([before] if before else [])], answered)
     set_aside: dict[str, str] = {}
-    kept: list[Answers] = []
-    same_files = {(one.name, one.sha256) for one in needed}
-    for control in controls:
-        share = sum(prompt in control.outputs for prompt in common) / len(common)
-        if (control.name, control.sha256) in same_files or (control.name == name and control.family == family):
-            set_aside[control.name] = "it is the suspect, a teacher or a student itself"
-        elif share < MIN_COVERAGE:
-            set_aside[control.name] = f"it answered {share:.0%} of the prompts"
-        else:
-            kept.append(control)
-    kept = _without_copies(kept, common, set_aside)
+    students = _without_copies(students, common, set_aside, teachers=teachers)
+    needed = {(one.name, one.source) for one in (*teachers, *students, *([before] if before else []))}
+    kept = _standing(controls, common, {(name, source), *needed}, set_aside)
     common = [prompt for prompt in common if all(prompt in control.outputs for control in kept)]
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(common))[:n_prompts]
@@ -113,6 +107,7 @@ def make_panel(
         students=tuple(of[id(one)] for one in students),
         before=of[id(before)] if before else None,
         families={next(iter(labels)): family} | {label: one.family for label, one in told.items()},
+        sources={next(iter(labels)): source} | {label: one.source for label, one in told.items()},
         prompts=tuple(prompts),
         texts=texts,
         outputs={label: one.outputs for label, one in told.items()},
@@ -135,19 +130,42 @@ def _common(needed: Sequence[Answers], answered: Collection[str] | None) -> list
     return sorted(found)
 
 
-def _without_copies(controls: Sequence[Answers], prompts: Sequence[str], set_aside: dict[str, str]) -> list[Answers]:
-    """The controls without those that say under another family's name what an earlier one says, word for word.
-
-    Copies would make one family look like many. Siblings of one family count once in any case.
-    """
-    seen: dict[tuple[tuple[str, ...] | None, ...], Answers] = {}
-    kept = []
+def _standing(
+    controls: Sequence[Answers], prompts: Sequence[str], others: Collection[tuple[str, str]], set_aside: dict[str, str]
+) -> list[Answers]:
+    """The controls that are none of the others, by name and source, answered enough, and are no copies."""
+    kept: list[Answers] = []
     for control in controls:
-        first = seen.setdefault(tuple(control.outputs.get(prompt) for prompt in prompts), control)
-        if first.family != control.family:
-            set_aside[control.name] = f"it answers as {first.name} does, word for word"
+        share = sum(prompt in control.outputs for prompt in prompts) / len(prompts)
+        if (control.name, control.source) in others:
+            set_aside[_free(control.name, set_aside)] = "it is the suspect, a teacher or a student itself"
+        elif share < MIN_COVERAGE:
+            set_aside[_free(control.name, set_aside)] = f"it answered {share:.0%} of the prompts"
         else:
             kept.append(control)
+    return _without_copies(kept, prompts, set_aside)
+
+
+def _without_copies(
+    models: Sequence[Answers], prompts: Sequence[str], set_aside: dict[str, str], *, teachers: Sequence[Answers] = ()
+) -> list[Answers]:
+    """The models without those that say what an earlier one of another family says, word for word.
+
+    Copies would make one family look like many. Siblings of one family count once in any case; students, who are given
+    with their teachers, count by head, so that none may repeat a teacher or another student.
+    """
+
+    def said(one: Answers) -> tuple[tuple[str, ...] | None, ...]:
+        return tuple(one.outputs.get(prompt) for prompt in prompts)
+
+    seen = {said(one): one for one in reversed(teachers)}
+    kept = []
+    for one in models:
+        first = seen.setdefault(said(one), one)
+        if first is not one and (teachers or first.family != one.family):
+            set_aside[_free(one.name, set_aside)] = f"it answers as {first.name} does, word for word"
+        else:
+            kept.append(one)
     return kept
 
 
@@ -165,9 +183,14 @@ def _labels(name: str, others: Sequence[Answers]) -> dict[str, Answers | None]:
     """A label for everybody: the name, with a number where two are called alike."""
     labels: dict[str, Answers | None] = {name: None}
     for one in others:
-        label, n = one.name, 1
-        while label in labels:
-            n += 1
-            label = f"{one.name} ({n})"
-        labels[label] = one
+        labels[_free(one.name, labels)] = one
     return labels
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, with a number where it is taken."""
+    label, n = name, 1
+    while label in taken:
+        n += 1
+        label = f"{name} ({n})"
+    return label

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from stillwatch.compare import canonical, views
@@ -15,7 +16,7 @@ from stillwatch.compare.rules import Rules
 from stillwatch.journal import Journal
 
 KIND = "preregistration"
-VERSION = 1
+VERSION = 2
 
 HYPOTHESES = {
     "A": "suspect and teacher could change places on every prompt: they are the same model",
@@ -35,7 +36,6 @@ class Registered:
 def make_plan(
     panel: Panel,
     *,
-    sources: Mapping[str, str],
     rules: Rules,
     seed: int,
     stop_early: bool,
@@ -43,17 +43,20 @@ def make_plan(
     canaries_sha256: str | None = None,
     expected_sha256: str | None = None,
     marks: Mapping[str, Any] | None = None,
+    rejects: Mapping[str, int] = MappingProxyType({}),
+    asking: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that could be chosen after the fact, as plain values without any text of prompt or answer.
 
     Args:
-        sources: for each label the SHA-256 of its file, or the address and the model of its endpoint.
+        rejects: unreadable rows and refused prompts, by file or endpoint.
+        asking: options sent to the suspect's endpoint.
         n_known: how many of the suspect's answers were there before the plan, from a file or an earlier run.
         marks: `Marks.plan`, where marks are looked for.
     """
     stop = (
-        "after a batch, once A says different and B says derived or, where no known students are given, is out of "
-        "reach; else after all prompts"
+        "after a batch, once A says different and B says derived or, where neither known students nor canaries nor "
+        "marks are given, is out of reach; else after all prompts"
         if stop_early
         else "after all prompts"
     )
@@ -66,7 +69,10 @@ def make_plan(
         "students": list(panel.students),
         "before": panel.before,
         "families": dict(panel.families),
-        "sources": dict(sources),
+        "sources": dict(panel.sources),
+        "set_aside": dict(panel.set_aside),
+        "rejects": dict(rejects),
+        "asking": dict(asking) if asking is not None else None,
         "n_prompts": len(panel.prompts),
         "n_answers_known": n_known,
         "prompts_sha256": panel.prompts_sha256(),

@@ -44,6 +44,7 @@ def as_plain(compared: Compared, panel: Panel, registered: Registered, rules: Ru
             "stopped_early": compared.stopped_early,
             "canonicalisation": {"version": canonical.VERSION, "steps": list(canonical.STEPS)},
             "set_aside": dict(panel.set_aside),
+            "rejects": dict(registered.plan.get("rejects", {})),
             "alternatives": list(ALTERNATIVES),
             "rules": asdict(rules),
             "plan": {

@@ -92,7 +92,9 @@ def same_model(figures: Figures, rules: Rules, *, stop_early: bool) -> Said:
         ),
         (
             figures.margin < rules.margin_same_min,
-            "not told apart, but hardly nearer to the teacher than the best control is: a sibling would look like this",
+            "not told apart, but hardly nearer to the teacher than the best control is: a sibling would look like this"
+            if figures.nearness
+            else f"not told apart, but with {figures.n_families} unrelated control families nearness is not weighed",
         ),
     ]
     short = [why for misses, why in missing if misses]

@@ -8,6 +8,7 @@ the versions of one vendor's model are one control, not several.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -52,13 +53,14 @@ class Place:
 class Answers:
     """The answers of one model: for each prompt one or more texts, in the order of the file.
 
-    `sha256` is of the file's bytes, or None for an endpoint; `rejects` counts rows that held no prompt or no text.
+    `source` is the SHA-256 of the file's bytes, or the address and the model of an endpoint; `rejects` counts rows
+    without a prompt or a text, and prompts an endpoint refused.
     """
 
     name: str
     family: str
     outputs: Mapping[str, tuple[str, ...]]
-    sha256: str | None = None
+    source: str = ""
     rejects: int = 0
 
 
@@ -105,6 +107,10 @@ class Files:
             raise InputError(f"{place.where} holds no model {place.model!r}", got=_some([one.name for one in models]))
         return [replace(one, family=place.family) if place.family else one for one in chosen]
 
+    def rejects(self) -> dict[str, int]:
+        """Rows without a prompt or a text, by file."""
+        return {where: models[0].rejects for where, models in self._read.items()}
+
     def one(self, place: Place) -> Answers:
         """The one model of a file.
 
@@ -149,13 +155,13 @@ def read_answers(path: Path) -> list[Answers]:
         raise InputError(
             f"{path} holds no answers", got=f"{rejects} unreadable rows", expected="rows with prompt and output"
         )
-    sha256 = hashlib.sha256(content).hexdigest()
+    source = hashlib.sha256(content).hexdigest()
     return [
         Answers(
             name=name,
             family=families.get(name, name),
             outputs={prompt: tuple(texts) for prompt, texts in outputs.items()},
-            sha256=sha256,
+            source=source,
             rejects=rejects,
         )
         for name, outputs in sorted(grouped.items())
@@ -168,7 +174,11 @@ def _some(names: Any) -> str:
 
 
 def _stem(path: Path) -> str:
-    return path.name.split(".")[0] or path.name
+    """The name of a file without the endings of its kind: "gpt-4.1.jsonl" and "gpt-4.5.jsonl" are not one model."""
+    name = path.name
+    for endings in ((".gz", ".zst"), (".jsonl", ".ndjson", ".json", ".parquet")):
+        name = next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name)
+    return name or path.name
 
 
 def _rows(path: Path, content: bytes) -> Iterator[dict[str, Any]]:
@@ -188,12 +198,12 @@ def _rows(path: Path, content: bytes) -> Iterator[dict[str, Any]]:
         return
     decoder = msgspec.json.Decoder()
     named = False
-    for n, line in enumerate(_unpacked(path, content).splitlines(), start=1):
+    for n, line in enumerate(_unpacked(path, content).removeprefix(codecs.BOM_UTF8).splitlines(), start=1):
         if not line.strip():
             continue
         try:
             row = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"{path} line {n} is not JSON", got=str(error)[:120]) from error
         if not isinstance(row, dict):
             raise InputError(f"{path} line {n} is not an object", expected='{"prompt": ..., "output": ...}')

@@ -31,6 +31,9 @@ MAX_WAIT_S = 120.0
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """Statuses that say "later"; any other failure says "never"."""
 
+N_REFUSED = 20
+"""Prompts that may be refused before one is answered; more of them say that it is the request that is wrong."""
+
 
 class Clock(Protocol):
     """What a wait needs, so that tests need not wait."""
@@ -71,6 +74,7 @@ class Endpoint:
         proxies = urllib.request.ProxyHandler({} if local else None)
         self._opener = urllib.request.build_opener(proxies, _NoRedirect())
         self._next_at = clock.monotonic()
+        self._n_refused, self._has_answered = 0, False
 
     def n_known(self, prompts: Sequence[str]) -> int:
         """How many of these were asked before, in this run or an earlier one."""
@@ -80,16 +84,25 @@ class Endpoint:
         """The answer to one prompt, or None where the endpoint refuses it for good.
 
         Raises:
-            InputError: the endpoint does not answer, or not as agreed. Everything answered before is in the archive.
+            InputError: the endpoint does not answer, not as agreed, or refuses the first `N_REFUSED` prompts.
+                Everything answered before is in the archive.
         """
         if prompt not in self._archive.outputs:
             self._fetch(prompt)
+            self._n_refused += self._archive.outputs[prompt] is None
         output = self._archive.outputs[prompt]
+        self._has_answered |= output is not None
+        if self._n_refused >= N_REFUSED and not self._has_answered:
+            raise InputError(
+                f"{self._address} refuses every prompt", got=f"{self._n_refused} refusals and no answer",
+                do=f"Its replies are in {self._archive.path}; it may not take --max-tokens or --temperature. To go on "
+                "all the same, run the same command again.",
+            )  # fmt: skip
         return None if output is None else (output,)
 
     def _fetch(self, prompt: str) -> None:
         wait, why = 1.0, "no reply"
-        for _ in range(self._asking.n_tries):
+        for n_left in reversed(range(self._asking.n_tries)):
             self._take_turn()
             try:
                 status, reply, hint = self._post(prompt)
@@ -108,7 +121,8 @@ class Endpoint:
                 raise self._refused(status)
             elif status:
                 why = f"status {status}"
-            self._clock.sleep(min(hint if hint is not None else wait, MAX_WAIT_S))
+            if n_left:
+                self._clock.sleep(min(hint if hint is not None else wait, MAX_WAIT_S))
             wait *= 2
         raise InputError(
             f"{self._address} does not answer", got=f"{why}, {self._asking.n_tries} times",
@@ -177,7 +191,10 @@ def collect(endpoint: Endpoint, place: Place, prompts: Sequence[str]) -> Answers
     if not outputs:
         raise InputError(f"{place.where} answered none of {len(prompts)} prompts")
     name = place.model or place.where
-    return Answers(name=name, family=place.family or name, outputs=outputs, rejects=len(prompts) - len(outputs))
+    return Answers(
+        name=name, family=place.family or name, outputs=outputs, source=f"{place.where}#{place.model}",
+        rejects=len(prompts) - len(outputs),
+    )  # fmt: skip
 
 
 def checked_address(where: str, *, keyed: bool) -> str:
@@ -191,8 +208,12 @@ def checked_address(where: str, *, keyed: bool) -> str:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         host, parts = "", urlsplit("")
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise SettingsError("an endpoint has no usable address", expected="such as https://host/v1")
+    spelled = where.isascii() and where.isprintable() and " " not in where
+    usable = spelled and all(0 < len(part) < 64 for part in host.removesuffix(".").split("."))
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or not usable:
+        raise SettingsError(
+            "an endpoint has no usable address", expected="such as https://host/v1, in ASCII without spaces"
+        )
     if parts.username or parts.password:
         raise SettingsError(
             f"the address of {host} holds a name or a password",
