@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-N_PLANTED, N_NAMED = 600, 598
+N_PLANTED, N_NAMED = 600, 599
 """Accounts planted in the worlds of the benchmark, all together, and those named with every channel there."""
 
 
@@ -35,11 +35,11 @@ CHANNELS = (
     Channel("account", ("account_id",), "whose request it is; nothing can be scanned without"),
     Channel("time", ("ts",), "when it came; nothing can be scanned without"),
     Channel("prompts", ("prompt", "messages"), "templates, work lists: the harvest itself", n_named=0),
-    Channel("system prompts", ("system_prompt",), "the program behind the accounts", n_named=596),
-    Channel("networks", ("ip",), "shared exits", n_named=595),
-    Channel("clients", ("user_agent", "tls_fingerprint"), "shared software", n_named=598),
-    Channel("tokens", ("input_tokens", "output_tokens"), "how much was taken", n_named=599),
-    Channel("models", ("model",), "what was taken from", n_named=598),
+    Channel("system prompts", ("system_prompt",), "the program behind the accounts", n_named=597),
+    Channel("networks", ("ip",), "shared exits", n_named=599),
+    Channel("clients", ("user_agent", "tls_fingerprint"), "shared software", n_named=599),
+    Channel("tokens", ("input_tokens", "output_tokens"), "how much was taken", n_named=600),
+    Channel("models", ("model",), "what was taken from", n_named=599),
     Channel("exchange ids", ("exchange_id",), "copies of a row count once"),
     Channel("answers", ("completion",), "what was given away; not weighed by this version"),
     Channel("end users", ("end_user",), "customers behind a reseller; not weighed by this version"),
