@@ -11,6 +11,7 @@ from stillwatch.detect.digest import client_parts
 from stillwatch.evidence.harvest import ranked
 from stillwatch.evidence.ranks import rank_units
 from stillwatch.evidence.signal import Finding, Question, Subject
+from stillwatch.kernels.ordering import distinct_by_run
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,23 +51,23 @@ def rare_share(subject: Subject) -> Floats | None:
     A member is counted as one more of the outside units, so that members and outsiders are held to the same.
     """
     population = subject.population
-    owner = np.repeat(np.arange(len(population)), population.sampled)
-    client = population.sample["client"]
+    owner, client, count = distinct_by_run(population.sample["client"], population.offsets)
     agent, tls = client_parts(client)
-    rows = np.flatnonzero((agent != 0) & (tls != 0))
-    if not len(rows):
+    both = np.flatnonzero((agent != 0) & (tls != 0))
+    if not len(both):
         return None
+    owner, count = owner[both], count[both]
     inside = np.zeros(len(population), bool)
     inside[subject.candidate.members] = True
     outside = subject.eligible & ~inside & ~subject.set_aside
-    _, pair_of = np.unique(client[rows], return_inverse=True)
-    _, agent_of = np.unique(agent[rows], return_inverse=True)
-    n_pair, n_agent = (_units(subject, owner[rows], values, outside) for values in (pair_of, agent_of))
-    more = ~outside[owner[rows]]
+    _, pair_of = np.unique(client[both], return_inverse=True)
+    _, agent_of = np.unique(agent[both], return_inverse=True)
+    n_pair, n_agent = (_units(subject, owner, values, outside) for values in (pair_of, agent_of))
+    more = ~outside[owner]
     known = n_agent[agent_of] >= FEWEST_UNITS
     rare = n_pair[pair_of] + more < RARE * (n_agent[agent_of] + more)
-    n = np.bincount(owner[rows[known]], minlength=len(population))
-    shown = np.bincount(owner[rows[known & rare]], minlength=len(population))
+    n = np.bincount(owner[known], count[known], minlength=len(population))
+    shown = np.bincount(owner[known & rare], count[known & rare], minlength=len(population))
     return np.where(n > 0, shown / np.maximum(n, 1), np.nan)
 
 
