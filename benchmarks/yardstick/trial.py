@@ -189,7 +189,8 @@ def _watched(seen: Seen, trial: Trial, truth: Truth) -> Iterator[None]:
         return permuted(population, seed=trial.seed) if trial.permuted else population
 
     def weighing(subjects: Any, signals: Any, **options: Any) -> Any:
-        seen.signals, seen.again = list(signals), lambda fewer: weigh(subjects, fewer, **options)
+        seen.signals = list(signals)
+        seen.again = lambda fewer: [steps.named(one) for one in weigh(subjects, fewer, **options)]
         if trial.groups_of:
             # Innocent or not, none of them is set aside for another.
             return [found for one in subjects for found in weigh([one], signals, **options)]
