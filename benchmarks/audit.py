@@ -351,8 +351,8 @@ EDITS: dict[str, Edit] = {
 }
 
 
-def planted(models: Table) -> Iterator[str]:
-    """0.5 % of copies among other people's answers to other prompts, by how they were edited, and none."""
+def plantable(models: Table) -> tuple[pa.Table, pa.Table]:
+    """Answers to copy, to every second prompt, and other people's answers to the other prompts."""
     prompts = pc.unique(models["gpt4_0314"]["prompt"])
     first = prompts.take(pa.array(range(0, len(prompts), 2)))
     source = models["gpt4_0314"].filter(pc.is_in(models["gpt4_0314"]["prompt"], first))
@@ -360,14 +360,25 @@ def planted(models: Table) -> Iterator[str]:
     pool = pa.concat_tables(
         [models[name].filter(pc.invert(pc.is_in(models[name]["prompt"], first))) for name in others]
     )
+    return source, pool
+
+
+PLANS: dict[str, Sequence[Edit]] = {
+    "none planted": (),
+    **{name: (edit,) for name, edit in EDITS.items()},
+    "all of these in turn": list(EDITS.values()),
+}
+"""What is planted: nothing, copies edited in one way, or in each way in turn."""
+
+
+def planted(models: Table) -> Iterator[str]:
+    """0.5 % of copies among other people's answers to other prompts, by how they were edited, and none."""
+    source, pool = plantable(models)
     registry = registered(source, name="registered set")
     n_planted = N_ROWS // 200
     yield f"\n## Planted copies: {n_planted} of {N_ROWS:,} rows (0.5 %), {N_SEEDS} seeds each"
     yield from header("edit", "share measured, %, mean", "largest error, points", "bar", "findings")
-    everything = list(EDITS.values())
-    plans: dict[str, Sequence[Edit]] = {"none planted": (), **{name: (edit,) for name, edit in EDITS.items()}}
-    plans["all of these in turn"] = everything
-    for name, edits in plans.items():
+    for name, edits in PLANS.items():
         shares, found = [], 0
         for seed in range(N_SEEDS):
             rng = np.random.Generator(np.random.PCG64([8, seed]))
@@ -384,16 +395,8 @@ def planted(models: Table) -> Iterator[str]:
 
 def planted_in_files(models: Table) -> Iterator[str]:
     """The same planting in files of every layout training data comes in, read and matched as `audit` does it."""
-    prompts = pc.unique(models["gpt4_0314"]["prompt"])
-    first = prompts.take(pa.array(range(0, len(prompts), 2)))
-    source = models["gpt4_0314"].filter(pc.is_in(models["gpt4_0314"]["prompt"], first))
-    others = [name for family in FAMILIES[:-1] for name in family.split()]
-    pool = pa.concat_tables(
-        [models[name].filter(pc.invert(pc.is_in(models[name]["prompt"], first))) for name in others]
-    )
+    source, pool = plantable(models)
     n_planted = N_ROWS // 200
-    plans: dict[str, Sequence[Edit]] = {"none planted": (), **{name: (edit,) for name, edit in EDITS.items()}}
-    plans["all of these in turn"] = list(EDITS.values())
     yield f"\n## Planted copies by layout: {n_planted} of {N_ROWS:,} rows (0.5 %), {N_SEEDS} seeds each"
     yield ""
     yield "Rows are written to JSON lines and read back as `audit --register` reads them; the registered set is a file"
@@ -405,12 +408,12 @@ def planted_in_files(models: Table) -> Iterator[str]:
         held = {name: filled(at, source, layout) for name, layout in LAYOUTS.items()}
         for layout, write in LAYOUTS.items():
             against = held["alpaca"], held[layout]
-            told: dict[str, list[list[Match]]] = {name: [] for name in plans}
+            told: dict[str, list[list[Match]]] = {name: [] for name in PLANS}
             for seed in range(N_SEEDS):
                 drawn = np.random.Generator(np.random.PCG64([8, seed])).permutation(pool.num_rows)[:N_ROWS]
                 rows = pool.take(pa.array(drawn)).select(["prompt", "output"])
                 own = judged(at, rows, write, against)
-                for name, edits in plans.items():
+                for name, edits in PLANS.items():
                     rng = np.random.Generator(np.random.PCG64([8, seed, 1]))
                     # The last of the own rows make room for the planted, each after an own one where one comes before.
                     n_own = N_ROWS - (n_planted if edits else 0)
@@ -418,7 +421,7 @@ def planted_in_files(models: Table) -> Iterator[str]:
                     found = judged(at, planted, write, against, before=rows)
                     whole = [Rows.joined([part_of(one, n_own), more]) for one, more in zip(own, found, strict=True)]
                     told[name].append([weigh_match(one, part) for one, part in zip(against, whole, strict=True)])
-            for name, edits in plans.items():
+            for name, edits in PLANS.items():
                 truth, shown = (0.5 if edits else 0.0), list[str]()
                 for matches in zip(*told[name], strict=True):
                     shares = [100 * match.share.value for match in matches]

@@ -57,6 +57,12 @@ class Candidate:
         return Candidate(self.members[~known[self.members]], np.where(known, 0.0, self.membership), bits, halves)
 
 
+def believed(bits: Floats) -> tuple[Ints, Floats]:
+    """Who is of a group, by log2 odds: positions of membership >= 0.5, ascending, and (accounts,) membership."""
+    membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
+    return np.flatnonzero(membership >= 0.5), membership
+
+
 def find_candidates(population: Population, traits: Traits, *, n_min: int, threads: int = 1) -> list[Candidate]:
     """Find the groups worth weighing, largest first.
 
@@ -79,8 +85,7 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int, threa
     candidates = []
     for found in chain.from_iterable(settled):
         bits = found.of_everybody()
-        membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
-        members = np.flatnonzero(membership >= 0.5)
+        members, membership = believed(bits)
         if len(members) >= n_min:
             matched = tuple(_best_match(members, half) for half in halves)
             candidates.append(Candidate(members, membership, bits, matched))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaln
 
-from stillwatch.detect.groups import Candidate
+from stillwatch.detect.groups import Candidate, believed
 from stillwatch.detect.population import Population
 from stillwatch.detect.texts import NEAR_BITS
 from stillwatch.evidence.reading import Reading
@@ -55,8 +55,8 @@ def told_by_prompts(candidate: Candidate, population: Population, reading: Readi
     told = (_likelihood(shown, n_read, at, given) for given in (surest, others))
     bits = candidate.bits.copy()
     bits[at] += next(told) - next(told)
-    membership = 1.0 / (1.0 + np.exp2(-np.clip(bits, -1000, 1000)))
-    return replace(candidate, members=np.flatnonzero(membership >= 0.5), membership=membership, bits=bits)
+    members, membership = believed(bits)
+    return replace(candidate, members=members, membership=membership, bits=bits)
 
 
 def _shown(candidate: Candidate, population: Population, reading: Reading) -> tuple[Floats, Floats]:
