@@ -61,6 +61,14 @@ class Tally:
     notes: Counter[str] = field(default_factory=Counter)
     filled: set[str] = field(default_factory=set)
 
+    def add(self, other: Tally) -> None:
+        """Count the rows of another tally in."""
+        self.n_rows += other.n_rows
+        self.n_outside += other.n_outside
+        self.rejects += other.rejects
+        self.notes += other.notes
+        self.filled |= other.filled
+
 
 @dataclass(slots=True)
 class Fates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import pyarrow as pa
 
@@ -84,17 +85,22 @@ def _may_be_completed(entry: OpenFile) -> bool:
 
 def read_file(entry: OpenFile, wanted: Sequence[str], *, window: Window, threads: int) -> Iterator[Raw]:
     """The raw batches of a file with those of the canonical columns `wanted` that it has, or may turn out to have."""
+    return chain.from_iterable(read_parts(entry, wanted, window=window, threads=threads))
+
+
+def read_parts(entry: OpenFile, wanted: Sequence[str], *, window: Window, threads: int) -> list[Iterator[Raw]]:
+    """The same in parts that may be read side by side; `Raw.done_bytes` are those of the part."""
     sources = entry.names.sources
     needed = set(wanted)
     if needed & set(DERIVED):
         needed.add("messages")
     if entry.importer is not None:
         raws = imported.read(entry.file, entry.importer, needed, window=window, threads=threads)
-        return entry.join.complete(raws, are_exchanges=entry.importer.is_exchange) if entry.join else raws
+        return [entry.join.complete(raws, are_exchanges=entry.importer.is_exchange) if entry.join else raws]
     chosen = {name: sources[name] for name in sorted(needed) if name in sources}
     if entry.file.format == "parquet":
-        return parquet.read(entry.file, chosen, window=window, threads=threads)
+        return parquet.parts(entry.file, chosen, window=window, threads=threads)
     if entry.file.format == "csv":
-        return delimited.read(entry.file, chosen)
+        return [delimited.read(entry.file, chosen)]
     # A key may first appear after the sample; canonical names are therefore looked for in every line.
-    return jsonl.read(entry.file, chosen | {name: name for name in sorted(needed) if name not in sources})
+    return [jsonl.read(entry.file, chosen | {name: name for name in sorted(needed) if name not in sources})]

@@ -7,8 +7,7 @@ it whole: these rows are a hint about speed, never about content.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping
 
 import duckdb
 import pyarrow as pa
@@ -61,16 +60,3 @@ class FilteredReader:
     def close(self) -> None:
         """Give back the connection."""
         self._connection.close()
-
-
-def side_by_side(streams: Sequence[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    """The batches of several streams as they come; each has a thread, which is at most one batch ahead."""
-    with ThreadPoolExecutor(len(streams), thread_name_prefix="stillwatch-prompts") as pool:
-        ahead = {pool.submit(next, stream, None): stream for stream in streams}
-        while ahead:
-            ready, _ = wait(ahead, return_when=FIRST_COMPLETED)
-            for one in ready:
-                stream, batch = ahead.pop(one), one.result()
-                if batch is not None:
-                    ahead[pool.submit(next, stream, None)] = stream
-                    yield batch

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -29,6 +30,12 @@ _SHORT_BYTES = 16
 _SPELT_BYTES = 256 << 20
 """What Arrow may at most spell out at once of a dictionary that stands before plain pages."""
 
+_PART_BATCHES = 3
+"""Batches that a part of a file has at least, where its row groups are small."""
+
+_READ_BYTES = 1 << 20
+"""Stored bytes of a column that are read at once."""
+
 _NESTED_ROWS = 2048
 """Rows at a time where a column is nested: the texts inside may be repeated from a dictionary, and large."""
 
@@ -47,32 +54,79 @@ def read(file: LogFile, sources: Mapping[str, str], *, window: Window, threads: 
 
     Raises InputError where the file turns out to be damaged.
     """
+    before = 0
+    for part in parts(file, sources, window=window, threads=threads):
+        done = before
+        for raw in part:
+            done = before + raw.done_bytes
+            yield replace(raw, done_bytes=done)
+        before = done
+
+
+def parts(file: LogFile, sources: Mapping[str, str], *, window: Window, threads: int) -> list[Iterator[Raw]]:
+    """The same in order, in parts of some row groups each that may be read side by side."""
     theirs = sorted(set(sources.values()))
     with _reading(file) as parquet:
         n_rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
         n_groups = parquet.num_row_groups
     footer = read_footer(file, n_rows=n_rows, is_nested=_is_nested(schema, theirs))
     wanted = _wanted_groups(footer, n_groups, schema, sources.get("ts"), window)
-    n_done = n_rows - sum(footer[g].n_rows for g in wanted) if footer else 0
-    if n_done:
-        yield Raw(n_outside=n_done, done_bytes=_share(file, n_done, n_rows))
+    n_outside = n_rows - sum(footer[g].n_rows for g in wanted) if footer else 0
     short, longest = _short_texts(file, footer, schema, theirs)
     longest = max(longest, _nested_bytes(file, footer, theirs))
     size = max(1, min(_batch_rows(footer, schema, theirs), _SPELT_BYTES // max(1, longest)))
-    with _reading(file, short) as parquet:
+    pieces = _pieces(footer, wanted, least=_PART_BATCHES * size) if footer else [(wanted, n_rows)]
+    how = _How(
+        file, sources, tuple(short), size, n_rows, one_by_one=_is_nested(schema, theirs),
+        # Where there is one part only, Arrow's threads take its columns.
+        use_threads=threads > 1 and len(pieces) == 1,
+    )  # fmt: skip
+    outside = [iter([Raw(n_outside=n_outside, done_bytes=_share(file, n_outside, n_rows))])] if n_outside else []
+    return [*outside, *(_read_groups(how, groups, n) for groups, n in pieces)]
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How the parts of a file are read: columns, those to read as dictionaries, rows at a time."""
+
+    file: LogFile
+    sources: Mapping[str, str]
+    short: tuple[str, ...]
+    size: int
+    n_rows: int
+    one_by_one: bool
+    use_threads: bool
+
+
+def _pieces(footer: list[RowGroup], wanted: list[int], *, least: int) -> list[tuple[list[int], int]]:
+    """The row groups wanted in runs of at least so many rows, and the rows of each run."""
+    pieces: list[tuple[list[int], int]] = [([], 0)]
+    for group in wanted:
+        groups, n = pieces[-1]
+        if n >= least:
+            groups, n = [], 0
+            pieces.append((groups, n))
+        pieces[-1] = ([*groups, group], n + footer[group].n_rows)
+    return pieces
+
+
+def _read_groups(how: _How, wanted: list[int], n_rows: int) -> Iterator[Raw]:
+    """Raw batches of these row groups, which hold `n_rows` rows."""
+    n_done, theirs = 0, sorted(set(how.sources.values()))
+    with _reading(how.file, how.short) as parquet:
         # A batch over two row groups is more than Arrow can make where a dictionary lies inside of lists.
-        stretches = [[group] for group in wanted] if _is_nested(schema, theirs) else [wanted]
+        stretches = [[group] for group in wanted] if how.one_by_one else [wanted]
         batches = (
-            parquet.iter_batches(size, row_groups=groups, columns=theirs, use_threads=threads > 1)
+            parquet.iter_batches(how.size, row_groups=groups, columns=theirs, use_threads=how.use_threads)
             for groups in stretches
         )
         for batch in chain.from_iterable(batches):
             for part in _bites(batch):
                 n_done += part.num_rows
-                cells = {ours: _column(part, name) for ours, name in sources.items()}
-                yield Raw(cells, part.num_rows, done_bytes=_share(file, n_done, n_rows))
+                cells = {ours: _column(part, name) for ours, name in how.sources.items()}
+                yield Raw(cells, part.num_rows, done_bytes=_share(how.file, n_done, how.n_rows))
     if n_done != n_rows:
-        raise _damaged(file, f"{n_done} rows where the file announces {n_rows}")
+        raise _damaged(how.file, f"{n_done} rows where the file announces {n_rows}")
 
 
 def _share(file: LogFile, n_done: int, n_rows: int) -> int:
@@ -82,7 +136,11 @@ def _share(file: LogFile, n_done: int, n_rows: int) -> int:
 @contextmanager
 def _reading(file: LogFile, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """The opened file; whatever Arrow finds wrong with it becomes an InputError that names it."""
-    options = {"page_checksum_verification": True, "read_dictionary": list(dictionaries)}
+    # Through a small buffer: whole column chunks, held as they are stored, would be fresh memory for each row group.
+    options = {
+        "page_checksum_verification": True, "read_dictionary": list(dictionaries),
+        "pre_buffer": False, "buffer_size": _READ_BYTES,
+    }  # fmt: skip
     try:
         with pq.ParquetFile(file.path, **options) as parquet:
             yield parquet

@@ -24,7 +24,8 @@ class Columns:
 class Raw:
     """Some rows of a file: canonical name -> values of any type, and what did not become a row, by name.
 
-    `done_bytes` is how far into the stored file the reader has come; `n_joined` rows completed rows of other files.
+    `done_bytes` is how far into the stored file, or its own part of it, the reader has come; `n_joined` rows completed
+    rows of other files.
     """
 
     cells: Mapping[str, Cells] = field(default_factory=dict)

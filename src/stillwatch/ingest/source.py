@@ -10,7 +10,7 @@ Every row of every file is delivered, outside the window, or rejected under a na
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,18 +21,16 @@ import duckdb
 import pyarrow as pa
 
 from stillwatch.errors import InputError
-from stillwatch.ingest.conform import DERIVED, Tally, Window, conform
+from stillwatch.ingest.abreast import Pass, Progress, side_by_side
+from stillwatch.ingest.conform import DERIVED, Tally, Window
 from stillwatch.ingest.discover import find_files
 from stillwatch.ingest.files import OpenFile, link, open_file, read_file
-from stillwatch.ingest.filtered import FilteredReader, can_filter, side_by_side
+from stillwatch.ingest.filtered import FilteredReader, can_filter
 from stillwatch.ingest.fingerprint import Fingerprints
 from stillwatch.ingest.importer import Importer
 from stillwatch.ingest.names import EXCHANGE_ALIASES, check_mapping, listing
 from stillwatch.ingest.times import as_us
 from stillwatch.records import ACCOUNTS, EXCHANGES, REQUIRED_EXCHANGE_COLUMNS
-
-Progress = Callable[[int, int], None]
-"""Called with the stored bytes done and in all."""
 
 _AHEAD = timedelta(days=1)
 """How far ahead of the clock an instant may lie before it is rejected."""
@@ -84,7 +82,7 @@ class Source(Protocol):
     ) -> Iterator[pa.RecordBatch]:
         """Batches of exactly `columns` (all where None) with since <= ts < until; a column the logs lack is null.
 
-        Types are those of `records.EXCHANGES`, where texts may come as a dictionary.
+        Types are those of `records.EXCHANGES`, where texts may come as a dictionary. They may come in any order.
         """
         ...
 
@@ -114,7 +112,8 @@ def open_logs(
     """Open logs: files, folders and patterns, of any mixture of formats and columns, each read once.
 
     `mapping` (theirs -> ours) settles what names mean; `now` is the clock by which instants lie in the future;
-    `threads` above 1 lets Arrow decode columns side by side. Opening reads footers and the first lines only.
+    with `threads` above 1, parts of Parquet files are read side by side and their batches come in any order. Opening
+    reads footers and the first lines only.
     Raises InputError where nothing can be read, a file lacks a required column, or two columns claim one name.
     """
     mapping = mapping or {}
@@ -205,29 +204,14 @@ class LogSource:
     ) -> Iterator[pa.RecordBatch]:
         """See Source; memory is a few batches."""
         wanted = _in_order(EXCHANGES.names if columns is None else columns)
-        needed = sorted({*wanted, *REQUIRED_EXCHANGE_COLUMNS})
         window = Window(
             since=as_us(since) if since else None, until=as_us(until) if until else None, latest=self._latest
         )
         self._fingerprints.start()
-        tally = Tally()
-        self._tallies.append(tally)
-        done, total = 0, sum(entry.file.n_bytes for entry in self._opened)
-        for at, entry in enumerate(self._opened):
-            n_rows = 0
-            for raw in read_file(entry, needed, window=window, threads=self._threads):
-                n_rows += raw.n_rows + raw.n_outside + raw.n_joined + sum(raw.rejects.values())
-                tally.n_outside += raw.n_outside
-                tally.rejects += Counter(raw.rejects)
-                tally.notes += Counter(raw.notes)
-                if raw.n_rows:
-                    batch = conform(raw.cells, columns=wanted, window=window, tally=tally)
-                    if batch.num_rows:
-                        yield batch
-                if on_progress:
-                    on_progress(done + min(raw.done_bytes, entry.file.n_bytes), total)
-            self._n_rows[at] = n_rows
-            done += entry.file.n_bytes
+        reading = Pass(self._opened, columns=wanted, window=window, on_progress=on_progress)
+        self._tallies.append(reading.tally)
+        yield from reading.batches(threads=self._threads)
+        self._n_rows = list(reading.n_rows)
         self._read |= set(wanted)
 
     def prompts(
