@@ -88,28 +88,31 @@ class LocalShards:
                     part.append(ordered.slice(start, stop - start))
             self._held += ordered.nbytes
             self.n_rows += batch.num_rows
-            if self._held > self._budget:
-                try:
-                    self._spill()
-                except OSError as error:
-                    raise StillwatchError(
-                        "rows cannot be spilled to disk", got=error.strerror or str(error),
-                        do="Free space there, name another folder in TMPDIR, or raise scan.memory_mb.",
-                    ) from error  # fmt: skip
+            if self._held <= self._budget:
+                return
+            number, self._spills, self._held = self._spills, self._spills + 1, 0
+            parts, self._parts = self._parts, [[] for _ in self._parts]
+        # Others go on while this thread writes.
+        try:
+            self._spill(parts, number)
+        except OSError as error:
+            raise StillwatchError(
+                "rows cannot be spilled to disk", got=error.strerror or str(error),
+                do="Free space there, name another folder in TMPDIR, or raise scan.memory_mb.",
+            ) from error  # fmt: skip
 
-    def _spill(self) -> None:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix=f"stillwatch-{os.getpid()}-", dir=self._parent))
-            self._claim = _claim(self._folder)
-        for index, part in enumerate(self._parts):
+    def _spill(self, parts: list[list[pa.RecordBatch]], number: int) -> None:
+        with self._lock:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix=f"stillwatch-{os.getpid()}-", dir=self._parent))
+                self._claim = _claim(self._folder)
+        for index, part in enumerate(parts):
             if part:
-                with pa.OSFile(str(self._folder / f"{index:04d}-{self._spills:06d}.arrow"), "wb") as sink:
-                    table = pa.Table.from_batches(part).combine_chunks()
-                    with pa.ipc.new_file(sink, table.schema) as writer:
-                        writer.write_table(table)
+                path = self._folder / f"{index:04d}-{number:06d}.arrow"
+                with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, part[0].schema) as writer:
+                    for batch in part:
+                        writer.write_batch(batch)
                 part.clear()
-        self._spills += 1
-        self._held = 0
 
     def reduce(self, kernel: Reduce) -> pa.Table:
         """Run a kernel over every shard and return all results, in no particular order."""

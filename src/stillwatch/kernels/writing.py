@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stillwatch.kernels.columns import I64, U64, Bytes, Spans, by_value, is_null, text_spans
+from stillwatch.kernels.columns import I64, U64, WORD, Bytes, Spans, by_value, is_null, text_spans
 from stillwatch.kernels.compile import jit
-from stillwatch.kernels.siphash import U
+from stillwatch.kernels.siphash import U, load
 
 SCRIPTS = (
     "none", "latin", "greek", "cyrillic", "hebrew", "arabic", "indic", "thai", "kana", "han", "hangul", "other",
@@ -19,6 +19,8 @@ SCRIPTS = (
 """Names of the codes `text_scripts` gives."""
 
 BYTES_READ = 48
+
+_HIGH_BITS = U(0x8080808080808080)
 
 _LATIN, _GREEK, _CYRILLIC, _HEBREW, _ARABIC, _INDIC, _THAI, _KANA, _HAN, _HANGUL, _OTHER = range(1, 12)
 
@@ -80,13 +82,33 @@ def _scripts(spans: Spans) -> U64:
         if is_null(valid, row):
             continue
         start, stop = offsets[row], min(offsets[row + 1], offsets[row] + BYTES_READ)
-        letters, beyond = 0, 0
-        for at in range(start, stop):
-            byte = data[U(at)]
-            letters += _is_latin(byte)
-            beyond |= byte
-        result[row] = _prevailing(data, start, stop, seen) if beyond >= 0x80 else _LATIN * (letters > 0)
+        if _is_ascii(data, start, stop):
+            result[row] = _any_latin(data, start, stop)
+        else:
+            result[row] = _prevailing(data, start, stop, seen)
     return result
+
+
+@jit
+def _is_ascii(data: Bytes, start: int, stop: int) -> bool:
+    """Eight bytes at a time; the last eight may have been looked at before."""
+    first, last, beyond = U(start), U(stop), U(0)
+    if stop - start < WORD:
+        for at in range(start, stop):
+            beyond |= U(data[U(at)])
+        return beyond < U(0x80)
+    while first + U(WORD) < last:
+        beyond |= load(data, first)
+        first += U(WORD)
+    return (beyond | load(data, last - U(WORD))) & _HIGH_BITS == U(0)
+
+
+@jit
+def _any_latin(data: Bytes, start: int, stop: int) -> int:
+    for at in range(start, stop):
+        if _is_latin(data[U(at)]):
+            return _LATIN
+    return 0
 
 
 @jit
