@@ -103,27 +103,32 @@ def fold_tokens(data: Bytes, at: int, edge: int, scratch: Bytes, weight: int) ->
     n, first, last, after_number = 0, 0, 0, False
     code: Word = 0
     while weight > 0:
-        dense = False
-        if at == edge:
+        kind = BREAK
+        while at != edge:
+            byte = data[U(at - behind)]
+            if byte >= 0x80:
+                kind, code, at = _beyond_ascii(data, at, edge, step)
+                if kind == LETTER:
+                    if code != _ZERO or last != _ZERO:
+                        n = put(scratch, n, code)
+                    last = code
+                    continue
+                if kind == IGNORED:
+                    continue
+                break
+            code = np.int64(ASCII[byte])
+            at += step
+            if code == 0:
+                kind = BREAK
+                break
+            # Written in any case, and kept unless it is one more digit: a branch would cost more.
+            scratch[U(n)] = code
+            n += int((code != _ZERO) | (last != _ZERO))
+            last = code
+        else:
             if n == first:
                 break
-        else:
-            byte = data[U(at - behind)]
-            if byte < 0x80:
-                code, kind = np.int64(ASCII[byte]), LETTER
-                at += step
-                if code == 0:
-                    kind = BREAK
-            else:
-                kind, code, at = _beyond_ascii(data, at, edge, step)
-            if kind == LETTER:
-                if code != _ZERO or last != _ZERO:
-                    n = put(scratch, n, code)
-                last = code
-                continue
-            if kind == IGNORED:
-                continue
-            dense = kind == DENSE
+        dense = kind == DENSE
         if n > first:
             number = n == first + 1 and last == _ZERO
             if number and after_number:
