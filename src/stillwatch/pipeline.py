@@ -25,7 +25,7 @@ from stillwatch.detect.days import count_days
 from stillwatch.detect.digest import RowKeys, digest
 from stillwatch.detect.groups import Candidate, find_candidates
 from stillwatch.detect.population import Population, build_population
-from stillwatch.detect.profiles import deduplicate, profile
+from stillwatch.detect.profiles import profile
 from stillwatch.detect.texts import Texts, choose_texts, collect_texts, pick_texts, wanted_of
 from stillwatch.detect.traits import Traits, find_traits
 from stillwatch.dossier.assemble import Ruled, activities, assemble, rule, rule_alone
@@ -136,7 +136,7 @@ def _profile(shards: Shards, request: ScanRequest, accounts: pa.Table | None) ->
 
     The profiles end here: the population holds them in its own order.
     """
-    profiles = shards.reduce(lambda facts: profile(deduplicate(facts)))
+    profiles = shards.reduce(profile)
     n_duplicates = shards.n_rows - int(pc.sum(profiles.column("n_exchanges")).as_py())
     excused, profiles = _without_licensed(request.allowlist, profiles, accounts)
     return build_population(profiles, accounts), excused, n_duplicates

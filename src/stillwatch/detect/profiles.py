@@ -35,18 +35,23 @@ def deduplicate(facts: pa.Table) -> pa.Table:
         it, by row id and then exchange id, has either of its ids. Cost: one sort, a second where exchange ids exist.
     """
     facts = facts.combine_chunks()
+    return facts.take(pa.array(_distinct(facts)))
+
+
+def _distinct(facts: pa.Table) -> Ints:
+    """The rows that `deduplicate` keeps, in its order, of facts in one piece."""
     account, row_id, exchange = (facts.column(name).to_numpy() for name in ("account", "row_id", "exchange"))
-    if exchange.any():
-        order = np.lexsort((exchange, exchange == 0, row_id, account))
-    else:
+    if not exchange.any():
         order = order_by(ranks(account), row_id)
+        keep = ~_repeats(account.take(order), row_id.take(order))
+        return order if keep.all() else order[keep]
+    order = np.lexsort((exchange, exchange == 0, row_id, account))
     account, row_id, exchange = account[order], row_id[order], exchange[order]
     keep = ~_repeats(account, row_id)
     named = np.flatnonzero(exchange)
-    if len(named):
-        by_exchange = named[np.lexsort((named, exchange[named], account[named]))]
-        keep[by_exchange[_repeats(account[by_exchange], exchange[by_exchange])]] = False
-    return facts.take(pa.array(order[keep]))
+    by_exchange = named[np.lexsort((named, exchange[named], account[named]))]
+    keep[by_exchange[_repeats(account[by_exchange], exchange[by_exchange])]] = False
+    return order[keep]
 
 
 def _repeats(*columns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
@@ -57,18 +62,24 @@ def _repeats(*columns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
 
 
 def profile(facts: pa.Table) -> pa.Table:
-    """Summarise deduplicated facts, sorted by account and row id, as one `records.PROFILES` row per account.
+    """Summarise facts as one `records.PROFILES` row per account, sorted by account; copies count once.
 
-    Cost: linear in the facts, plus one sort of their prompts.
+    Args:
+        facts: any rows of `records.FACTS`; all rows of an account must be in one call.
+
+    Cost: that of `deduplicate`, plus one sort of the prompts.
     """
-    account = facts.column("account").to_numpy()
+    facts = facts.combine_chunks()
+    order = _distinct(facts)
+    taken = {
+        name: facts.column(name).to_numpy().take(order)
+        for name in ("account", "row_id", "ts", "input_tokens", "output_tokens", "prompt", "conversation")
+    }
+    account = taken["account"]
     starts = np.flatnonzero(np.r_[True, account[1:] != account[:-1]][: len(account)])
     group = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(account)]))
-    taken = {
-        name: facts.column(name).to_numpy() for name in (*SAMPLED, "row_id", "ts", "input_tokens", "output_tokens")
-    }
     columns: dict[str, pa.Array] = {"account": pa.array(account[starts])}
-    columns["account_id"] = facts.column("account_id").combine_chunks().take(pa.array(starts))
+    columns["account_id"] = facts.column("account_id").combine_chunks().take(pa.array(order[starts]))
     columns["n_exchanges"] = pa.array(np.bincount(group, minlength=len(starts)))
     for name in ("input_tokens", "output_tokens"):
         columns[name] = pa.array(_reduce(np.add, np.maximum(taken[name], 0), starts))
@@ -79,12 +90,13 @@ def profile(facts: pa.Table) -> pa.Table:
     rows = np.flatnonzero(np.arange(len(account)) - starts[group] < ROWS_PER_PROFILE) if len(starts) else starts
     lengths = np.bincount(group[rows], minlength=len(starts))
     columns["rows"] = _lists(taken["row_id"][rows], lengths)
+    sampled = order[rows]
     for name in SAMPLED:
-        columns[f"rows_{name}"] = _lists(taken[name][rows], lengths)
-    prompt = facts.column("prompt").to_numpy()
+        columns[f"rows_{name}"] = _lists(facts.column(name).to_numpy()[sampled], lengths)
+    prompt = taken["prompt"]
     told = np.flatnonzero(prompt)
     columns |= _prompt_sample(group[told], prompt[told], np.ones(len(told), np.int64), len(starts))
-    opening = facts.column("conversation").to_numpy()
+    opening = taken["conversation"]
     told = np.flatnonzero(opening)
     columns["conversations"] = _conversations(group[told], opening[told], len(starts))
     return pa.table([columns[name] for name in PROFILES.names], schema=PROFILES)
@@ -127,9 +139,14 @@ def merge_profiles(parts: Sequence[pa.Table]) -> pa.Table:
 def _smallest(group: Ints, key: npt.NDArray[np.uint64], k: int) -> Ints:
     """Positions of the k smallest keys of each group, by group then key."""
     order = order_by(group, key)
-    sorted_group = group[order]
-    rank = np.arange(len(order)) - np.searchsorted(sorted_group, sorted_group)
-    return order[rank < k]
+    return order[_rank_within(group[order]) < k]
+
+
+def _rank_within(group: Ints) -> Ints:
+    """How many rows of the same group stand before each row, of rows sorted by group."""
+    at = np.arange(len(group))
+    begins = np.r_[True, group[1:] != group[:-1]][: len(group)]
+    return np.asarray(at - np.maximum.accumulate(np.where(begins, at, 0)))
 
 
 def _prompt_sample(group: Ints, prompt: npt.NDArray[np.uint64], counts: Ints, n: int) -> dict[str, pa.Array]:
@@ -138,8 +155,7 @@ def _prompt_sample(group: Ints, prompt: npt.NDArray[np.uint64], counts: Ints, n:
     first = np.flatnonzero(np.r_[True, (group[1:] != group[:-1]) | (prompt[1:] != prompt[:-1])][: len(group)])
     total = _reduce(np.add, counts, first)
     group, prompt = group[first], prompt[first]
-    rank = np.arange(len(first)) - np.searchsorted(group, group)
-    keep = rank < PROMPTS_PER_PROFILE
+    keep = _rank_within(group) < PROMPTS_PER_PROFILE
     lengths = np.bincount(group[keep], minlength=n)
     return {
         "prompts": _lists(prompt[keep], lengths),
