@@ -24,10 +24,10 @@ import pyarrow.compute as pc
 from stillwatch.audit.shapes import COLUMNS, rows_of
 from stillwatch.errors import InputError
 from stillwatch.ingest import delimited, jsonl, parquet
+from stillwatch.ingest.abreast import Progress
 from stillwatch.ingest.conform import Window
 from stillwatch.ingest.discover import LogFile, find_files
 from stillwatch.ingest.raw import Raw
-from stillwatch.ingest.source import Progress
 from stillwatch.ingest.stream import Stream, marked
 from stillwatch.kernels.unroll import Unroller
 

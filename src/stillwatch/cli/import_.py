@@ -16,9 +16,10 @@ import typer
 from stillwatch.cli.scan import instant_option, mapping_option, progress, with_format
 
 if TYPE_CHECKING:
+    from stillwatch.ingest.abreast import Progress
     from stillwatch.ingest.conform import Window
     from stillwatch.ingest.convert import Conversion
-    from stillwatch.ingest.source import LogSource, Progress
+    from stillwatch.ingest.source import LogSource
     from stillwatch.ingest.spendlogs import SpendLogs
 
 INTERRUPTED = 130

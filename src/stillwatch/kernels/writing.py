@@ -96,11 +96,11 @@ def _is_ascii(data: Bytes, start: int, stop: int) -> bool:
     if stop - start < WORD:
         for at in range(start, stop):
             beyond |= U(data[U(at)])
-        return beyond < U(0x80)
+        return bool(beyond < U(0x80))
     while first + U(WORD) < last:
         beyond |= load(data, first)
         first += U(WORD)
-    return (beyond | load(data, last - U(WORD))) & _HIGH_BITS == U(0)
+    return bool((beyond | load(data, last - U(WORD))) & _HIGH_BITS == U(0))
 
 
 @jit
