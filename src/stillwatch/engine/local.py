@@ -1,7 +1,7 @@
 """local: the embedded Engine: threads map, rows are shuffled in memory and spilled to disk when large.
 
-Memory holds at most the spill budget plus one shard per thread, so it grows with the accounts of a shard and not with
-the exchanges of the log. Kernels release the GIL, so threads are enough.
+Memory holds about the spill budget, what arrives while that much is written, and one shard per thread, so it grows with
+the accounts of a shard and not with the exchanges of the log. Kernels release the GIL, so threads are enough.
 """
 
 from __future__ import annotations

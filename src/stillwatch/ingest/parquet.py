@@ -1,7 +1,7 @@
 """parquet: column names and raw batches of a Parquet file, through Arrow's own reader.
 
 Only the columns asked for are read, and row groups whose statistics lie outside the window are not read at all.
-Batches hold at most 64 k rows and about 64 MB of text, also where a dictionary stands for gigabytes. Arrow rather than
+Batches hold at most 64 k rows and about 32 MB of text, also where a dictionary stands for gigabytes. Arrow rather than
 DuckDB reads the rows: it takes less time for plain batches, and does not refuse a file for one byte that is not UTF-8.
 """
 
@@ -26,10 +26,6 @@ from stillwatch.ingest.stream import unopened
 
 _SHORT_BYTES = 16
 """A text column that takes less than this per row, its dictionary aside, is read as a dictionary."""
-
-_BITE_BYTES = 2 * BATCH_BYTES
-"""The most text of one batch, dictionaries spelt out. More than what stands in the file: a second batch costs again
-what is done once for each entry of a dictionary."""
 
 _SPELT_BYTES = 256 << 20
 """What Arrow may at most spell out at once of a dictionary that stands before plain pages."""
@@ -298,7 +294,7 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
 
 
 def _bites(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The batch in slices of about _BITE_BYTES once its dictionaries are spelt out."""
+    """The batch in slices of about BATCH_BYTES once its dictionaries are spelt out."""
     n = batch.num_rows
     sizes = np.zeros(n, np.int64)
     for array in batch.columns:
@@ -308,7 +304,7 @@ def _bites(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
             if (used["min"].as_py() or 0) < 0 or (used["max"].as_py() or 0) >= max(1, len(lengths)):
                 raise pa.ArrowIndexError("an index lies outside its dictionary")
             longest = pc.max(lengths).as_py() or 0
-            sizes += longest if longest * n <= _BITE_BYTES else lengths.take(array.indices).fill_null(0).to_numpy()
+            sizes += longest if longest * n <= BATCH_BYTES else lengths.take(array.indices).fill_null(0).to_numpy()
         elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
             sizes += pc.binary_length(array).fill_null(0).to_numpy()
         else:
@@ -316,7 +312,7 @@ def _bites(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     ends = np.cumsum(sizes)
     start = 0
     while start < n:
-        limit = _BITE_BYTES + (ends[start - 1] if start else 0)
+        limit = BATCH_BYTES + (ends[start - 1] if start else 0)
         stop = max(start + 1, int(np.searchsorted(ends, limit, side="right")))
         yield batch.slice(start, stop - start)
         start = stop
