@@ -173,6 +173,19 @@ def test_a_record_without_account_falls_back_and_then_is_rejected(tmp_path: Path
     assert read.rejects == {"account_id_missing": 1}
 
 
+@pytest.mark.parametrize("said", ["user", "safety_identifier"])
+def test_a_body_names_no_account(said: str, tmp_path: Path, reading: Reader) -> None:
+    """Whom a client names in its request is no account, or it could lay its calls at anybody's door."""
+    whole = one.batch_line()
+    lacking = {name: value for name, value in whole.items() if name not in ("account_id", "api_key_hash")}
+    record = lacking | {"request_id": "2", "request": {**one.REQUEST, "user": None, said: one.ACCOUNT}}
+    log = write(tmp_path / "log.jsonl", whole, record)
+    found = reading(log)
+    assert len(found.rows) == 1 and found.rejects == {"account_id_missing": 1}
+    mapped = reading(log, mapping={f"request.{said}": "account_id"})
+    assert [row["account_id"] for row in mapped.rows if row["exchange_id"] == "2"] == [one.ACCOUNT]
+
+
 def test_failed_calls_are_exchanges(tmp_path: Path, reading: Reader) -> None:
     """A refused call is a row with its status; it has no answer."""
     failed = one.litellm() | {"status": "failure", "error_information": {"error_code": "429"}, "response": {}}

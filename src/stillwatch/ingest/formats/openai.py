@@ -51,7 +51,7 @@ OPENAI = Importer(
     fields={
         "account_id": at(
             "account_id", "account", "user_id", "customer_id", "customer", "organization", "organization_id",
-            "project_id", "api_key_hash", "api_key_id", "api_key", "user", *_places("user", "safety_identifier"),
+            "project_id", "api_key_hash", "api_key_id", "api_key", "user",
         ),
         "ts": at(
             "ts", "timestamp", "time", "request_time", "created_at", "start_time", "created",
