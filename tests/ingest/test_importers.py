@@ -153,6 +153,25 @@ def test_a_mapping_wins(tmp_path: Path, reading: Reader) -> None:
         reading(spans, mapping={"nothing": "model"})
 
 
+def test_a_mapping_holds_in_every_file_of_a_format(tmp_path: Path, reading: Reader) -> None:
+    """A file that shows the mapped key nowhere in its sample names no other account than the rest would."""
+    write(tmp_path / "a.jsonl", *[one.litellm() | {"litellm_call_id": f"a{n}"} for n in range(3)])
+    without = one.litellm()
+    without["metadata"].pop("user_api_key_alias")
+    write(tmp_path / "b.jsonl", *[without | {"litellm_call_id": f"b{n}"} for n in range(2)])
+    found = reading(tmp_path, mapping={"metadata.user_api_key_alias": "account_id"})
+    assert found.column("account_id") == ["k"] * 3 and found.rejects == {"account_id_missing": 2}
+
+
+def test_records_without_a_span_are_counted(tmp_path: Path, reading: Reader) -> None:
+    """What is no export leaves a trace, whether the format was named or other lines gave it away."""
+    named = write(tmp_path / "log.jsonl", one.litellm(), one.litellm())
+    assert reading(f"otlp:{named}").rejects == {"record_of_another_shape": 2}
+    mixed = write(tmp_path / "mixed.jsonl", one.spans(one.NEW_NAMES), {"resourceMetrics": []}, {"a": 1})
+    found = reading(mixed)
+    assert found.n_rows == 1 and found.rejects == {"record_of_another_shape": 2}
+
+
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
     """A format that no importer reads is refused with the names of those that are there."""
     with pytest.raises(InputError, match=r"no importer has this name; got 'kong'; expected envoy, exchangelog"):

@@ -126,7 +126,9 @@ def _mix(asked: Asked) -> Mix:
     from stillwatch.ingest.source import open_logs
     from stillwatch.sim.mix import LOOKED_AT, measure_mix
 
-    source = open_logs(asked.logs, mapping=asked.mapping, now=datetime.now(UTC))
+    source = open_logs(
+        asked.logs, mapping=asked.mapping, now=datetime.now(UTC), has_accounts=asked.accounts is not None
+    )
     accounts = read_accounts(asked.accounts, mapping=asked.mapping)[0] if asked.accounts else None
     return measure_mix(source.batches(columns=LOOKED_AT), accounts, columns=lambda: source.describe().columns)
 

@@ -172,4 +172,7 @@ def _say(done: dict[str, Any], out: Path) -> None:
     for what in ("rejects", "notes"):
         if done[what]:
             typer.echo(f"{what.capitalize()}: " + ", ".join(f"{name} {n:,}" for name, n in done[what].items()))
+    if not done["rows"]:
+        typer.echo("There is nothing to scan. stillwatch doctor says what these logs lack.")
+        return
     typer.echo(f"Next: stillwatch scan {out / EXCHANGES_FOLDER}{accounts}")

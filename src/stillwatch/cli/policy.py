@@ -187,7 +187,7 @@ def simulate(
     standing = load_snapshot(snapshot, _key(key_file), now) if snapshot else empty_snapshot()
     known = _known(accounts, mapping)
     countries = open_countries(policy.parent / rules.mmdb, policy) if rules.mmdb else None
-    source = open_logs(logs, mapping=mapping, now=now)
+    source = open_logs(logs, mapping=mapping, now=now, has_accounts=accounts is not None)
     with progress() as on_progress:
         calls = in_order(
             source.batches(columns=COLUMNS, on_progress=lambda done, n: on_progress("Reading calls", done, n))

@@ -110,6 +110,12 @@ def decode(block: bytes, extractor: Extractor, rejects: Counter[str], notes: Cou
     return kept
 
 
+def count_empty(records: Sequence[Any], extractor: Extractor, rejects: Counter[str]) -> None:
+    """Count the records that hold none of what their format explodes: they would leave no row and no trace."""
+    if extractor.importer.explode is not None and records:
+        rejects["record_of_another_shape"] += records.count(type(records[0])())
+
+
 def _flat(found: Sequence[Any]) -> list[Any]:
     """Records, those inside lists among them."""
     if list in set(map(type, found)):
@@ -173,7 +179,9 @@ def _decoded(
 ) -> Iterator[list[Any]]:
     for block, n_long in parts:
         rejects["line_too_long"] += n_long
-        yield decode(block, extractor, rejects, notes)
+        records = decode(block, extractor, rejects, notes)
+        count_empty(records, extractor, rejects)
+        yield records
 
 
 @contextmanager
@@ -195,6 +203,7 @@ def _read_document(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
         records = _flat([extractor.decoder.decode(text)])
     except _REFUSED:
         records = _patiently(text, extractor, rejects, notes)
+    count_empty(records, extractor, rejects)
     for start in range(0, max(1, len(records)), _BATCH_RECORDS):
         yield raw(extractor.cells(records[start : start + _BATCH_RECORDS]), file.n_bytes, rejects, notes)
         rejects, notes = Counter(), Counter()
