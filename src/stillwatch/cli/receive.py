@@ -57,7 +57,8 @@ def receive(
         server(app).run([listening])
     for spool in spools.values():
         spool.close()
-    typer.echo("Ended; every row that was acknowledged is on disk.", err=True)
+    lost = ", ".join(f"{name} {reason} {n:,}" for (name, reason), n in sorted(app.rejects.items()))
+    typer.echo(f"Ended; every row that was acknowledged is on disk. Not taken: {lost or 'none'}.", err=True)
 
 
 def _socket(host: str, port: int) -> socket.socket:

@@ -110,10 +110,9 @@ def decode(block: bytes, extractor: Extractor, rejects: Counter[str], notes: Cou
     return kept
 
 
-def count_empty(records: Sequence[Any], extractor: Extractor, rejects: Counter[str]) -> None:
-    """Count the records that hold none of what their format explodes: they would leave no row and no trace."""
-    if extractor.importer.explode is not None and records:
-        rejects["record_of_another_shape"] += records.count(type(records[0])())
+def n_empty(records: Sequence[Any], extractor: Extractor) -> int:
+    """How many records hold none of what their format explodes: they would leave no row and no trace."""
+    return records.count(type(records[0])()) if extractor.importer.explode is not None and records else 0
 
 
 def _flat(found: Sequence[Any]) -> list[Any]:
@@ -180,7 +179,7 @@ def _decoded(
     for block, n_long in parts:
         rejects["line_too_long"] += n_long
         records = decode(block, extractor, rejects, notes)
-        count_empty(records, extractor, rejects)
+        rejects["record_of_another_shape"] += n_empty(records, extractor)
         yield records
 
 
@@ -203,7 +202,7 @@ def _read_document(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
         records = _flat([extractor.decoder.decode(text)])
     except _REFUSED:
         records = _patiently(text, extractor, rejects, notes)
-    count_empty(records, extractor, rejects)
+    rejects["record_of_another_shape"] += n_empty(records, extractor)
     for start in range(0, max(1, len(records)), _BATCH_RECORDS):
         yield raw(extractor.cells(records[start : start + _BATCH_RECORDS]), file.n_bytes, rejects, notes)
         rejects, notes = Counter(), Counter()
