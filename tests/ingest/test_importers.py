@@ -262,6 +262,29 @@ def test_an_access_log_completes_the_gateways_log(tmp_path: Path, reading: Reade
     assert sum(file.n_rows for file in read.source.describe().files) == 3
 
 
+@pytest.mark.parametrize("told", ["header", "headers"])
+@pytest.mark.parametrize("events", ["details", "turns"])
+def test_a_span_is_completed_by_its_events_and_by_its_request(
+    told: str, events: str, tmp_path: Path, reading: Reader
+) -> None:
+    """A span that names its request keeps its events; what looks like an id inside another header's value is none."""
+    network = ("client.address", "user_agent.original")
+    bare = {name: value for name, value in one.NEW_NAMES.items() if name not in (*CONTENT, *network)}
+    spelt = {"x-a": "'x-request-id': 'another'", "x-b": 'say "x-request-id"', "x-request-id": one.REQUEST_ID}
+    said: Record = {"http.request.header.x-request-id": [one.REQUEST_ID]}
+    if told == "headers":
+        said = {"metadata.requester_custom_headers": str(spelt)}
+    content = {name: one.NEW_NAMES[name] for name in CONTENT} | {"gen_ai.request.model": "orion"}
+    said_aside = one.details(content) if events == "details" else one.turns()
+    write(tmp_path / "spans.jsonl", one.spans(bare | said), said_aside)
+    write(tmp_path / "access.jsonl", one.access_log())
+    found = reading(tmp_path)
+    assert (found.n_rows, found.rejects, found.notes) == (1, {}, {"joined_by_request_id": 2})
+    (row,) = found.rows
+    told_by_all = ("account_id", "prompt", "system_prompt", "completion", "ip", "user_agent", "tls_fingerprint")
+    assert {name: row[name] for name in told_by_all} == {name: one.ROW[name] for name in told_by_all}
+
+
 def _trace(**changes: Any) -> Record:
     """A row of Langfuse's legacy traces, which says whose the observations inside are."""
     return {
@@ -283,6 +306,16 @@ def test_a_legacy_trace_says_whose_its_observations_are(
     assert read.rows == [expected("langfuse"), expected("langfuse") | {"exchange_id": "call-2"}]
     assert read.rejects == {"account_id_missing": 1, "not_an_exchange": 1}
     assert read.notes == {"joined_by_request_id": 1}
+
+
+def test_a_trace_completes_an_observation_that_names_its_request(tmp_path: Path, reading: Reader) -> None:
+    """The id of a gateway's request takes nothing from the trace: an access log and a trace both complete it."""
+    observation = {name: value for name, value in one.langfuse().items() if name not in ("user_id", "session_id")}
+    write(tmp_path / "o.jsonl", observation | {"metadata": {"x-request-id": one.REQUEST_ID}})
+    write(tmp_path / "t.jsonl", _trace(id=observation["trace_id"]))
+    write(tmp_path / "access.jsonl", {**one.access_log(), "x-account-id": "-"})
+    found = reading(tmp_path)
+    assert [(row["account_id"], row["ip"]) for row in found.rows] == [(one.ACCOUNT, one.IP)]
 
 
 def test_legacy_traces_alone_are_no_exchanges(tmp_path: Path, reading: Reader) -> None:
@@ -611,7 +644,7 @@ def test_another_packages_importer(tmp_path: Path, reading: Reader, monkeypatch:
 def test_an_importer_fills_canonical_columns(found: Importer) -> None:
     """Every importer fills account and time, names canonical columns only, and says how to turn channels on."""
     assert {"account_id", "ts"} <= set(found.fields)
-    assert set(found.fields) <= {*EXCHANGES.names, importer.REQUEST, importer.ASIDE}
+    assert set(found.fields) <= {*EXCHANGES.names, importer.REQUEST, importer.SPAN, importer.ASIDE}
     assert set(found.switches) <= set(EXCHANGES.names) and found.switches
     assert found.marks and all(found.marks)
 

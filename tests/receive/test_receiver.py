@@ -281,7 +281,7 @@ def test_what_is_not_taken_is_told_here_too(app: Receiver, caplog: pytest.LogCap
     nameless = {**one.litellm(), "metadata": {}}
     for body in (nameless, nameless, [one.litellm(), nameless]):
         call(app, "/v1/logs/litellm", json.dumps(body).encode(), GIVEN)
-    call(app, "/v1/logs/litellm", b"{broken " + one.PROMPT.encode(), GIVEN)
+    call(app, "/v1/logs/litellm", b"{broken " + one.ANSWER.encode(), GIVEN)
     assert app.rejects == {("litellm", "account_id_missing"): 3, ("litellm", "line_broken_json"): 1}
     assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
         "litellm: rows are not taken: account_id_missing", "litellm: rows are not taken: line_broken_json",

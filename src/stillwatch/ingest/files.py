@@ -10,7 +10,7 @@ import pyarrow as pa
 from stillwatch.ingest import delimited, imported, jsonl, parquet
 from stillwatch.ingest.conform import DERIVED, Window
 from stillwatch.ingest.discover import LogFile
-from stillwatch.ingest.importer import REQUEST, Importer
+from stillwatch.ingest.importer import REQUEST, SPAN, Importer
 from stillwatch.ingest.join import Join
 from stillwatch.ingest.names import Aliases, Names, require, resolve
 from stillwatch.ingest.raw import Columns, Raw
@@ -92,7 +92,8 @@ def link(opened: Sequence[OpenFile]) -> list[OpenFile]:
 
 
 def _may_be_completed(entry: OpenFile) -> bool:
-    return entry.importer is not None and REQUEST in entry.importer.fields and entry.importer.name != "envoy"
+    importer = entry.importer
+    return importer is not None and not {REQUEST, SPAN}.isdisjoint(importer.fields) and importer.name != "envoy"
 
 
 def read_file(entry: OpenFile, wanted: Sequence[str], *, window: Window, threads: int) -> Iterator[Raw]:

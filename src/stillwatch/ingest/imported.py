@@ -69,7 +69,7 @@ def _exploded(file: LogFile, importer: Importer, records: Sequence[Any]) -> Iter
 
 
 def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Window, threads: int) -> Iterator[Raw]:
-    """Raw batches of the canonical columns `wanted`, beside REQUEST and ASIDE where the importer has them.
+    """Raw batches of the canonical columns `wanted`, beside REQUEST, SPAN and ASIDE where the importer has them.
 
     Records that are no model call are rejected as `not_an_exchange`. Cost: linear; memory: a block and its values, of
     a document over many lines all of it.

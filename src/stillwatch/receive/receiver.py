@@ -27,7 +27,7 @@ from stillwatch.ingest.conform import Tally, Window, conform
 from stillwatch.ingest.extract import Cells, Extractor
 from stillwatch.ingest.formats import protobuf
 from stillwatch.ingest.imported import decode, n_empty
-from stillwatch.ingest.importer import ASIDE, REQUEST, importers
+from stillwatch.ingest.importer import ASIDE, REQUEST, SPAN, importers
 from stillwatch.keys import Secret
 from stillwatch.receive.spool import Spool
 from stillwatch.records import EXCHANGES
@@ -207,9 +207,11 @@ class Receiver:
         numbered = {"account_id": columns["account_id"], "ts": columns["ts"], "session_id": numbers}
         kept = conform(numbered, columns=["session_id"], window=window, tally=Tally()).column(0).to_pylist()
         batch = conform(columns, columns=EXCHANGES.names, window=window, tally=tally)
+        ids = {name: columns.get(name, [None] * cells.n_rows) for name in (REQUEST, SPAN)}
         rows = []
         for at, row in zip(map(int, kept), batch.to_pylist(), strict=True):
-            rows.append(row | {"account_id": accounts[at], REQUEST: columns[REQUEST][at], ASIDE: aside[at]})
+            more = {"account_id": accounts[at], ASIDE: aside[at], **{name: ids[name][at] for name in ids}}
+            rows.append(row | more)
         return rows
 
 
