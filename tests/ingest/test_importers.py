@@ -192,6 +192,38 @@ def test_a_record_without_account_falls_back_and_then_is_rejected(tmp_path: Path
     assert read.rejects == {"account_id_missing": 1}
 
 
+def test_a_text_that_was_not_logged_is_none(tmp_path: Path, reading: Reader) -> None:
+    """What LiteLLM writes in the place of texts is no prompt that a team's accounts share."""
+    stand_in = "redacted-by-litellm"
+    answer = {"choices": [{"message": {"role": "assistant", "content": stand_in}}]}
+    hidden = {"litellm_call_id": "2", "messages": [{"role": "user", "content": stand_in}], "response": answer}
+    found = reading(write(tmp_path / "log.jsonl", one.litellm(), one.litellm() | hidden))
+    assert found.column("prompt") == [one.PROMPT, None] and found.column("completion") == [one.ANSWER, None]
+    assert found.notes == {"prompt_redacted": 1, "completion_redacted": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Yes."}], "Yes."),
+        ([{"type": "text", "text": "Yes."}, {"type": "text", "text": "No."}], "Yes.\nNo."),
+        ([{"type": "text", "text": "Yes."}, {"type": "tool_use", "id": "1", "name": "map", "input": {}}], "Yes."),
+        ([{"type": "thinking", "thinking": "Hm."}], None),
+        ("Yes.", "Yes."),
+    ],
+)
+def test_an_answer_of_many_parts(content: Any, said: str | None, tmp_path: Path, reading: Reader) -> None:
+    """Of an answer as Anthropic writes it all text is read, whatever part comes first."""
+    answer = {"id": "m", "type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"}
+    path = write(tmp_path / "a.jsonl", one.batch_line() | {"response": {"status_code": 200, "body": answer}})
+    (row,) = reading(path).rows
+    assert (row["completion"], row["stop_reason"]) == (said, "end_turn")
+    (row,) = reading(write(tmp_path / "b.jsonl", one.litellm() | {"response": answer})).rows
+    assert (row["completion"], row["stop_reason"]) == (said, "end_turn")
+    (row,) = reading(write(tmp_path / "c.jsonl", one.langfuse() | {"output": json.dumps(answer)})).rows
+    assert row["completion"] == said
+
+
 @pytest.mark.parametrize("said", ["user", "safety_identifier"])
 def test_a_body_names_no_account(said: str, tmp_path: Path, reading: Reader) -> None:
     """Whom a client names in its request is no account, or it could lay its calls at anybody's door."""

@@ -110,7 +110,7 @@ class Join:
                     flags = raw.cells.get(ASIDE, [False] * raw.n_rows)
                     keys = _key(raw).to_pylist()
                     rows = [n for n, flag in enumerate(flags) if flag and keys[n] is not None]
-                    own += [ids.filter(pa.array([not flag for flag in flags])) for ids in _ids(raw)]
+                    own += [ids.filter(pa.array([not flag for flag in flags], pa.bool_())) for ids in _ids(raw)]
                     if rows:
                         parts.append(_canonical({**raw.cells, REQUEST: keys}, rows))
         if not parts:
