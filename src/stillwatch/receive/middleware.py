@@ -23,12 +23,12 @@ from typing import Any
 
 import msgspec
 
+from stillwatch.home import Home
 from stillwatch.ingest.chat import prose
 from stillwatch.ingest.extract import row
 from stillwatch.ingest.formats.openai import OPENAI
 from stillwatch.ingest.importer import ASIDE
 from stillwatch.ingest.jsonl import lenient
-from stillwatch.keys import RootKey, state_home
 from stillwatch.receive.spool import Spool
 
 App = Callable[..., Awaitable[None]]
@@ -85,8 +85,7 @@ class ExchangeLog:
         self._header = header.lower().encode("latin-1")
         self._spool: Spool | None = None
         if place is not None:
-            home = state_home(os.environ)
-            self._key = key or RootKey.load(home, environ=os.environ).subkey("rows").reveal()
+            self._key = key or Home.of().root_key().subkey("rows").reveal()
             with_text = os.environ.get(TEXT_VARIABLE) == "1" if keep_text is None else keep_text
             self._spool = Spool(
                 place, key=None if with_text else self._key, name=f"exchanges-{os.getpid()}", is_durable=False
