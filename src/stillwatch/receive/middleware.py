@@ -25,13 +25,13 @@ from typing import Any
 
 import msgspec
 
+from stillwatch.home import Home
 from stillwatch.ingest.chat import prose
 from stillwatch.ingest.conform import Tally, Window, conform
 from stillwatch.ingest.extract import Extractor
 from stillwatch.ingest.formats.openai import OPENAI
 from stillwatch.ingest.importer import ASIDE, REQUEST, at
 from stillwatch.ingest.jsonl import lenient
-from stillwatch.keys import RootKey, state_home
 from stillwatch.receive.sketch import TEXTS
 from stillwatch.receive.spool import Spool
 from stillwatch.records import EXCHANGES
@@ -108,8 +108,7 @@ class ExchangeLog:
         self._header = header.lower().encode("latin-1")
         self._spool: Spool | None = None
         if place is not None:
-            home = state_home(os.environ)
-            self._key = key or RootKey.load(home, environ=os.environ).subkey("rows").reveal()
+            self._key = key or Home.of().root_key().subkey("rows").reveal()
             self._extractor = Extractor(_CALL, _CALL.fields)
             with_text = os.environ.get(TEXT_VARIABLE) == "1" if keep_text is None else keep_text
             self._spool = Spool(
