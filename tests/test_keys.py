@@ -19,7 +19,7 @@ from typing import Any, get_args
 import pytest
 
 from stillwatch.errors import KeyFileError
-from stillwatch.keys import Purpose, RootKey, Secret, state_home
+from stillwatch.keys import Purpose, RootKey, Secret
 
 KEY = bytes(range(1, 33))
 
@@ -235,17 +235,3 @@ def test_secrets_compare_by_value() -> None:
     assert Secret(b"a") == Secret(b"a")
     assert Secret(b"a") != Secret(b"b")
     assert Secret(b"a") != b"a"
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"STILLWATCH_HOME": "/srv/sw", "XDG_DATA_HOME": "/data", "HOME": "/home/u"}, "/srv/sw"),
-        ({"XDG_DATA_HOME": "/data", "HOME": "/home/u"}, "/data/stillwatch"),
-        ({"XDG_DATA_HOME": "relative", "HOME": "/home/u"}, "/home/u/.local/share/stillwatch"),
-        ({"STILLWATCH_HOME": "", "XDG_DATA_HOME": "", "HOME": "/home/u"}, "/home/u/.local/share/stillwatch"),
-    ],
-)
-def test_the_state_folder_follows_the_environment(environ: dict[str, str], expected: str) -> None:
-    """Our own variable, then the XDG one if absolute, then the default."""
-    assert state_home(environ) == Path(expected)

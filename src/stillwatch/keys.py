@@ -28,7 +28,6 @@ members that lineages remember, and the gate's snapshots."""
 
 N_KEY_BYTES = 32
 KEY_VARIABLE = "STILLWATCH_KEY"
-HOME_VARIABLE = "STILLWATCH_HOME"
 
 _HEX_KEY = re.compile(rb"\s*[0-9a-fA-F]{64}\s*")
 
@@ -105,19 +104,6 @@ class RootKey:
     def key_id(self, purpose: Purpose) -> str:
         """The public name of a subkey: 16 hex digits of its hash, safe to write into outputs."""
         return hashlib.sha256(b"stillwatch/1/key id" + self.subkey(purpose).reveal()).hexdigest()[:16]
-
-
-def state_home(environ: Mapping[str, str]) -> Path:
-    """The folder of keys, journal and state: `STILLWATCH_HOME`, else the XDG data folder.
-
-    >>> state_home({"XDG_DATA_HOME": "/data"}).as_posix()
-    '/data/stillwatch'
-    """
-    if environ.get(HOME_VARIABLE):
-        return Path(environ[HOME_VARIABLE]).expanduser()
-    # The XDG specification has relative paths ignored.
-    data = Path(environ.get("XDG_DATA_HOME") or "")
-    return (data if data.is_absolute() else Path(environ.get("HOME") or Path.home()) / ".local/share") / "stillwatch"
 
 
 def _read(path: Path) -> Secret:

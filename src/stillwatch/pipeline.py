@@ -85,7 +85,10 @@ def scan(
     """
     steps = Steps(clock, on_progress)
     keys = RowKeys.from_subkey(key.subkey("rows").reveal())
-    source = open_logs(request.logs, mapping=request.mapping, now=now, threads=settings.scan.threads)
+    source = open_logs(
+        request.logs, mapping=request.mapping, now=now, threads=settings.scan.threads,
+        has_accounts=request.accounts is not None,
+    )  # fmt: skip
     accounts, account_rejects = (
         read_accounts(request.accounts, mapping=request.mapping) if request.accounts else (None, {})
     )

@@ -251,3 +251,12 @@ def test_rejects_of_a_database_are_told_though_no_row_is_left(
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert (told["rows"], told["rejects"]) == (0, {"ts_missing": 1, "ts_not_a_time": 1})
+
+
+def test_doctor_sees_that_texts_are_only_stood_in_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where LiteLLM logs a word of its own for each prompt, the log has no prompts, and what turns them on is said."""
+    hidden = {"messages": [{"role": "user", "content": "redacted-by-litellm"}]}
+    log = write(tmp_path / "log.jsonl", one.litellm() | hidden)
+    told = json.loads(ran_here(capsys, "doctor", log, "--json").out)
+    (prompts,) = [row for row in told["channels"] if row["channel"] == "prompts"]
+    assert prompts["share"] == 0.0 and "turn_off_message_logging" in json.dumps(prompts["turn_on"])

@@ -227,6 +227,39 @@ def test_every_id_of_a_copy_counts() -> None:
         assert list(zip(left["row_id"].to_pylist(), left["exchange"].to_pylist(), strict=True)) == [(1, 5), (3, 7)]
 
 
+def test_an_id_that_a_client_repeats_hides_nothing() -> None:
+    """Different prompts under one id are different exchanges; a row without its prompt is a copy of one with it."""
+    table = facts([0] * 6 + [1], row_id=[1, 2, 3, 4, 5, 6, 7], exchange=[9, 9, 9, 9, 8, 8, 9],
+                  prompt=keys(3, np.array([-1, 4, 5, 4, -1, -1, -1])))  # fmt: skip
+    for order in ([0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0], [3, 0, 5, 6, 1, 4, 2]):
+        assert sorted(deduplicate(table.take(pa.array(order)))["row_id"].to_pylist()) == [2, 3, 5, 7]
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 60), shuffle=st.integers(0, 2**32 - 1))
+def test_copies_are_those_of_one_prompt(seed: int, n: int, shuffle: int) -> None:
+    """Against the words of the rule, row by row, in any order of rows; a second time changes nothing."""
+    rng = np.random.default_rng(seed)
+    table = colliding(seed, n, one_id=False)
+    # A row id covers the prompt, so equal ones have the same.
+    prompt = keys(4, rng.integers(-1, 3, max(n // 2, 1)))[table["row_id"].to_numpy() % max(n // 2, 1)]
+    table = table.set_column(table.schema.get_field_index("prompt"), "prompt", pa.array(prompt, pa.uint64()))
+    rows = sorted(
+        table.to_pylist(), key=lambda row: (row["account"], row["row_id"], row["exchange"] == 0, row["exchange"])
+    )
+    named = [(row["account"], row["exchange"], row["prompt"]) for row in rows]
+    kept = [
+        row for at, row in enumerate(rows)
+        if (row["account"], row["row_id"]) not in [(other["account"], other["row_id"]) for other in rows[:at]]
+        and not (row["exchange"] and named[at] in named[:at])
+        and not (
+            row["exchange"] and not row["prompt"]
+            and any(other[:2] == named[at][:2] and other[2] for other in named)
+        )
+    ]  # fmt: skip
+    left = deduplicate(table.take(pa.array(np.random.default_rng(shuffle).permutation(n))))
+    assert left.to_pylist() == kept and deduplicate(left).equals(left)
+
+
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 40), shuffle=st.integers(0, 2**32 - 1))
 def test_the_order_of_rows_does_not_decide_what_stays(seed: int, n: int, shuffle: int) -> None:
     """The same facts in any order leave the same facts."""

@@ -12,7 +12,8 @@ from tests.floors.source import MODULES, PACKAGE, ROOT, Module, complain
 
 FLOORS = {
     **dict.fromkeys(
-        "records errors settings keys journal checked redact allowlist extras kinship lineages reasoning".split(), 0
+        "records errors settings keys journal home checked redact allowlist extras kinship lineages reasoning".split(),
+        0,
     ),
     "kernels": 1,
     **dict.fromkeys("ingest engine suspects".split(), 2),

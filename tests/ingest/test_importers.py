@@ -153,6 +153,25 @@ def test_a_mapping_wins(tmp_path: Path, reading: Reader) -> None:
         reading(spans, mapping={"nothing": "model"})
 
 
+def test_a_mapping_holds_in_every_file_of_a_format(tmp_path: Path, reading: Reader) -> None:
+    """A file that shows the mapped key nowhere in its sample names no other account than the rest would."""
+    write(tmp_path / "a.jsonl", *[one.litellm() | {"litellm_call_id": f"a{n}"} for n in range(3)])
+    without = one.litellm()
+    without["metadata"].pop("user_api_key_alias")
+    write(tmp_path / "b.jsonl", *[without | {"litellm_call_id": f"b{n}"} for n in range(2)])
+    found = reading(tmp_path, mapping={"metadata.user_api_key_alias": "account_id"})
+    assert found.column("account_id") == ["k"] * 3 and found.rejects == {"account_id_missing": 2}
+
+
+def test_records_without_a_span_are_counted(tmp_path: Path, reading: Reader) -> None:
+    """What is no export leaves a trace, whether the format was named or other lines gave it away."""
+    named = write(tmp_path / "log.jsonl", one.litellm(), one.litellm())
+    assert reading(f"otlp:{named}").rejects == {"record_of_another_shape": 2}
+    mixed = write(tmp_path / "mixed.jsonl", one.spans(one.NEW_NAMES), {"resourceMetrics": []}, {"a": 1})
+    found = reading(mixed)
+    assert found.n_rows == 1 and found.rejects == {"record_of_another_shape": 2}
+
+
 def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
     """A format that no importer reads is refused with the names of those that are there."""
     with pytest.raises(InputError, match=r"no importer has this name; got 'kong'; expected envoy, exchangelog"):
@@ -171,6 +190,51 @@ def test_a_record_without_account_falls_back_and_then_is_rejected(tmp_path: Path
     read = reading(write(tmp_path / "log.jsonl", *records))
     assert read.column("account_id") == ["team-1", "team-1", "org-1", one.KEY_HASH]
     assert read.rejects == {"account_id_missing": 1}
+
+
+def test_a_text_that_was_not_logged_is_none(tmp_path: Path, reading: Reader) -> None:
+    """What LiteLLM writes in the place of texts is no prompt that a team's accounts share."""
+    stand_in = "redacted-by-litellm"
+    answer = {"choices": [{"message": {"role": "assistant", "content": stand_in}}]}
+    hidden = {"litellm_call_id": "2", "messages": [{"role": "user", "content": stand_in}], "response": answer}
+    found = reading(write(tmp_path / "log.jsonl", one.litellm(), one.litellm() | hidden))
+    assert found.column("prompt") == [one.PROMPT, None] and found.column("completion") == [one.ANSWER, None]
+    assert found.notes == {"prompt_redacted": 1, "completion_redacted": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Yes."}], "Yes."),
+        ([{"type": "text", "text": "Yes."}, {"type": "text", "text": "No."}], "Yes.\nNo."),
+        ([{"type": "text", "text": "Yes."}, {"type": "tool_use", "id": "1", "name": "map", "input": {}}], "Yes."),
+        ([{"type": "thinking", "thinking": "Hm."}], None),
+        ("Yes.", "Yes."),
+    ],
+)
+def test_an_answer_of_many_parts(content: Any, said: str | None, tmp_path: Path, reading: Reader) -> None:
+    """Of an answer as Anthropic writes it all text is read, whatever part comes first."""
+    answer = {"id": "m", "type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn"}
+    path = write(tmp_path / "a.jsonl", one.batch_line() | {"response": {"status_code": 200, "body": answer}})
+    (row,) = reading(path).rows
+    assert (row["completion"], row["stop_reason"]) == (said, "end_turn")
+    (row,) = reading(write(tmp_path / "b.jsonl", one.litellm() | {"response": answer})).rows
+    assert (row["completion"], row["stop_reason"]) == (said, "end_turn")
+    (row,) = reading(write(tmp_path / "c.jsonl", one.langfuse() | {"output": json.dumps(answer)})).rows
+    assert row["completion"] == said
+
+
+@pytest.mark.parametrize("said", ["user", "safety_identifier"])
+def test_a_body_names_no_account(said: str, tmp_path: Path, reading: Reader) -> None:
+    """Whom a client names in its request is no account, or it could lay its calls at anybody's door."""
+    whole = one.batch_line()
+    lacking = {name: value for name, value in whole.items() if name not in ("account_id", "api_key_hash")}
+    record = lacking | {"request_id": "2", "request": {**one.REQUEST, "user": None, said: one.ACCOUNT}}
+    log = write(tmp_path / "log.jsonl", whole, record)
+    found = reading(log)
+    assert len(found.rows) == 1 and found.rejects == {"account_id_missing": 1}
+    mapped = reading(log, mapping={f"request.{said}": "account_id"})
+    assert [row["account_id"] for row in mapped.rows if row["exchange_id"] == "2"] == [one.ACCOUNT]
 
 
 def test_failed_calls_are_exchanges(tmp_path: Path, reading: Reader) -> None:
@@ -230,6 +294,29 @@ def test_an_access_log_completes_the_gateways_log(tmp_path: Path, reading: Reade
     assert sum(file.n_rows for file in read.source.describe().files) == 3
 
 
+@pytest.mark.parametrize("told", ["header", "headers"])
+@pytest.mark.parametrize("events", ["details", "turns"])
+def test_a_span_is_completed_by_its_events_and_by_its_request(
+    told: str, events: str, tmp_path: Path, reading: Reader
+) -> None:
+    """A span that names its request keeps its events; what looks like an id inside another header's value is none."""
+    network = ("client.address", "user_agent.original")
+    bare = {name: value for name, value in one.NEW_NAMES.items() if name not in (*CONTENT, *network)}
+    spelt = {"x-a": "'x-request-id': 'another'", "x-b": 'say "x-request-id"', "x-request-id": one.REQUEST_ID}
+    said: Record = {"http.request.header.x-request-id": [one.REQUEST_ID]}
+    if told == "headers":
+        said = {"metadata.requester_custom_headers": str(spelt)}
+    content = {name: one.NEW_NAMES[name] for name in CONTENT} | {"gen_ai.request.model": "orion"}
+    said_aside = one.details(content) if events == "details" else one.turns()
+    write(tmp_path / "spans.jsonl", one.spans(bare | said), said_aside)
+    write(tmp_path / "access.jsonl", one.access_log())
+    found = reading(tmp_path)
+    assert (found.n_rows, found.rejects, found.notes) == (1, {}, {"joined_by_request_id": 2})
+    (row,) = found.rows
+    told_by_all = ("account_id", "prompt", "system_prompt", "completion", "ip", "user_agent", "tls_fingerprint")
+    assert {name: row[name] for name in told_by_all} == {name: one.ROW[name] for name in told_by_all}
+
+
 def _trace(**changes: Any) -> Record:
     """A row of Langfuse's legacy traces, which says whose the observations inside are."""
     return {
@@ -251,6 +338,16 @@ def test_a_legacy_trace_says_whose_its_observations_are(
     assert read.rows == [expected("langfuse"), expected("langfuse") | {"exchange_id": "call-2"}]
     assert read.rejects == {"account_id_missing": 1, "not_an_exchange": 1}
     assert read.notes == {"joined_by_request_id": 1}
+
+
+def test_a_trace_completes_an_observation_that_names_its_request(tmp_path: Path, reading: Reader) -> None:
+    """The id of a gateway's request takes nothing from the trace: an access log and a trace both complete it."""
+    observation = {name: value for name, value in one.langfuse().items() if name not in ("user_id", "session_id")}
+    write(tmp_path / "o.jsonl", observation | {"metadata": {"x-request-id": one.REQUEST_ID}})
+    write(tmp_path / "t.jsonl", _trace(id=observation["trace_id"]))
+    write(tmp_path / "access.jsonl", {**one.access_log(), "x-account-id": "-"})
+    found = reading(tmp_path)
+    assert [(row["account_id"], row["ip"]) for row in found.rows] == [(one.ACCOUNT, one.IP)]
 
 
 def test_legacy_traces_alone_are_no_exchanges(tmp_path: Path, reading: Reader) -> None:
@@ -579,7 +676,7 @@ def test_another_packages_importer(tmp_path: Path, reading: Reader, monkeypatch:
 def test_an_importer_fills_canonical_columns(found: Importer) -> None:
     """Every importer fills account and time, names canonical columns only, and says how to turn channels on."""
     assert {"account_id", "ts"} <= set(found.fields)
-    assert set(found.fields) <= {*EXCHANGES.names, importer.REQUEST, importer.ASIDE}
+    assert set(found.fields) <= {*EXCHANGES.names, importer.REQUEST, importer.SPAN, importer.ASIDE}
     assert set(found.switches) <= set(EXCHANGES.names) and found.switches
     assert found.marks and all(found.marks)
 

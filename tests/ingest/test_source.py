@@ -324,7 +324,13 @@ def test_a_map_that_fits_nothing(written: Writer, reading: Reader, log_rows: Row
 
 def test_a_map_for_the_accounts_file(written: Writer, reading: Reader, log_rows: Rows) -> None:
     """A --map meant for the accounts file does not stand in the way of the logs."""
-    assert reading(written(log_rows), mapping={"organisation": "org_id", "customer_no": "account_id"}).n_rows == 6
+    mapping = {"organisation": "org_id", "customer_no": "account_id"}
+    path = written(log_rows)
+    opened = open_logs([path], mapping=mapping, now=datetime(2026, 11, 25, tzinfo=UTC), has_accounts=True)
+    assert sum(batch.num_rows for batch in opened.batches()) == 6
+    # Without such a file it is a slip of the pen, and silence would name other accounts than the caller meant.
+    with pytest.raises(InputError, match="no file has a column customer_no"):
+        reading(path, mapping=mapping)
 
 
 def test_unknown_columns_cannot_be_asked_for(written: Writer, reading: Reader, log_rows: Rows) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,98 @@ def test_texts_only_on_request(tmp_path: Path) -> None:
     (row,) = logged(tmp_path)
     assert row["account_id"].startswith("key-") and len(row["account_id"]) == 36
     assert row["output_tokens"] == 3
+
+
+@pytest.mark.parametrize("header", [None, "x-account-id"])
+@pytest.mark.parametrize("said", [{"user": "victim"}, {"safety_identifier": "victim"}, {"metadata": {"user_id": "v"}}])
+def test_no_body_says_who_asks(header: str | None, said: Any, tmp_path: Path) -> None:
+    """A call without a key or a name is nobody's, whomever its body names: else it could be laid at their door."""
+    app = ExchangeLog(server(json.dumps(one.RESPONSE).encode()), folder=tmp_path, key=KEY, account_header=header)
+    call(app, PATH, json.dumps({**one.REQUEST, "user": None, **said}).encode(), {})
+    (line,) = [json.loads(text) for text in next(tmp_path.iterdir()).read_text("utf-8").splitlines()]
+    assert "account_id" not in line and line["model"] == "orion"
+    source = open_logs([tmp_path], now=datetime.now(UTC) + timedelta(hours=1))
+    assert list(source.batches()) == [] and source.rejects() == {"account_id_missing": 1}
+
+
+def test_a_name_told_twice_is_none(tmp_path: Path) -> None:
+    """Where a proxy adds the account behind what the client sent, neither is believed; a key is read as servers do."""
+    app = ExchangeLog(server(b"{}"), folder=tmp_path, key=KEY, account_header="x-account-id")
+    told = [(b"x-account-id", b"victim"), (b"x-account-id", b"acct-7")]
+    assert app._record({"headers": told, "path": PATH}, Seen(0.0))["account_id"] is None
+    by_key = ExchangeLog(server(b"{}"), folder=tmp_path, key=KEY)
+    keys = [(b"authorization", b"Bearer first"), (b"authorization", b"Bearer second")]
+    found = [by_key._record({"headers": some, "path": PATH}, Seen(0.0))["account_id"] for some in (keys, keys[:1])]
+    assert found[0] == found[1]
+
+
+SECRET = "Xyzzyplugh"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"system": [{"type": "text", "text": SECRET}]}, {"system": {"text": SECRET}}, {"instructions": [SECRET]},
+        {"messages": [{"role": SECRET, "content": SECRET}]}, {"messages": {"content": SECRET}}, {"messages": SECRET},
+        {"messages": [[SECRET], {"role": "user", "content": [{"type": "text", "text": SECRET}]}]},
+        {"tools": SECRET + " is a prompt"}, {"tools": {"a": SECRET}}, {"tools": [{"function": {"name": SECRET + " "}}]},
+        {"model": {"content": SECRET}}, {"user": [SECRET]}, {"metadata": {"session_id": {"text": SECRET}}},
+        {"max_tokens": SECRET}, {"temperature": [SECRET]}, {"input": SECRET, "prompt": [SECRET]},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_no_shape_of_a_request_gets_a_text_into_the_log(path: str, changes: Any, tmp_path: Path) -> None:
+    """Unless texts are kept, no word of a prompt is in the log, wherever and however it was written."""
+    app = ExchangeLog(server(json.dumps(one.RESPONSE).encode()), folder=tmp_path, key=KEY)
+    asked(app, {**one.REQUEST, **changes}, path)
+    text = next(tmp_path.iterdir()).read_text("utf-8")
+    assert text.count("\n") == 1 and SECRET.lower() not in text.lower()
+
+
+ANTHROPIC = [
+    {"type": "message_start", "message": {"id": "msg-1", "model": "orion", "usage": {"input_tokens": 11}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Mock "}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "response"}},
+    {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "t", "name": "map"}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "{}"}},
+    {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 3}},
+    {"type": "message_stop"},
+]
+RESPONSES = [
+    {"type": "response.created", "response": {"id": "resp-1", "model": "orion", "output": [], "usage": None}},
+    {"type": "response.output_text.delta", "item_id": "i", "delta": "Mock "},
+    {"type": "response.output_text.delta", "item_id": "i", "delta": "response"},
+]
+COMPLETED = {
+    "type": "response.completed",
+    "response": {
+        "id": "resp-1", "model": "orion", "usage": {"input_tokens": 11, "output_tokens": 3},
+        "output": [
+            {"type": "reasoning", "summary": []},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Mock response"}]},
+        ],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "events", "told"),
+    [
+        ("/v1/messages", ANTHROPIC, ("msg-1", "Mock response", 11, 3, 1, "tool_use")),
+        ("/v1/responses", [*RESPONSES, COMPLETED], ("resp-1", "Mock response", 11, 3, 0, None)),
+        ("/v1/responses", RESPONSES, ("resp-1", "Mock response", None, None, 0, None)),
+    ],
+    ids=["messages", "responses", "responses cut short"],
+)
+def test_streams_of_other_interfaces_add_up(path: str, events: Any, told: Any, tmp_path: Path) -> None:
+    """What the interfaces of messages and responses stream is logged as what they answer whole."""
+    pieces = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
+    app = ExchangeLog(server(*pieces), folder=tmp_path, keep_text=True, key=KEY, account_header="x-account-id")
+    asked(app, one.REQUEST | {"stream": True}, path)
+    (row,) = logged(tmp_path)
+    names = ("exchange_id", "completion", "input_tokens", "output_tokens", "tool_calls", "stop_reason")
+    assert tuple(row[name] for name in names) == told
 
 
 @pytest.mark.parametrize(

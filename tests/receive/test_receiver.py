@@ -247,8 +247,12 @@ def test_files_are_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"{broken", b"", b"[7]", b"7", b'"text"', b"\xff\xfe", b'{"resourceSpans": 7}', b"{}\n{broken"]
-)
+    "body",
+    [
+        b"{broken", b"", b"[7]", b"7", b'"text"', b"\xff\xfe", b'{"resourceSpans": 7}', b"{}\n{broken",
+        b'{"resourceMetrics": []}', b'{"litellm_call_id": "1", "startTime": 1}',
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs"])
 def test_a_body_that_is_no_otlp_is_refused(path: str, body: bytes, app: Receiver, tmp_path: Path) -> None:
     """What cannot be decoded is answered with 400 and a Status that says why; nothing of it is written."""
@@ -270,6 +274,18 @@ def test_errors_of_otlp_are_told_in_its_encoding(
     assert (answered.status, answered.headers[b"content-type"]) == (status, b"application/x-protobuf")
     assert answered.body[:3] == bytes([0x08, code, 0x12])
     assert answered.body[3] == len(answered.body[4:]) > 0
+
+
+def test_what_is_not_taken_is_told_here_too(app: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    """Few senders read the answer that names rejects: each reason is told once on this side, and all are counted."""
+    nameless = {**one.litellm(), "metadata": {}}
+    for body in (nameless, nameless, [one.litellm(), nameless]):
+        call(app, "/v1/logs/litellm", json.dumps(body).encode(), GIVEN)
+    call(app, "/v1/logs/litellm", b"{broken " + one.ANSWER.encode(), GIVEN)
+    assert app.rejects == {("litellm", "account_id_missing"): 3, ("litellm", "line_broken_json"): 1}
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        "litellm: rows are not taken: account_id_missing", "litellm: rows are not taken: line_broken_json",
+    ]  # fmt: skip
 
 
 def test_a_body_that_does_not_come(tmp_path: Path) -> None:

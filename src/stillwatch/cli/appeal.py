@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -27,14 +26,14 @@ def appeal(
       stillwatch appeal 5f0c1d overturn --why "A university course; the contract was checked."
       stillwatch appeal 5f0c1d uphold --why "Same work list as the other accounts."
     """
+    from stillwatch.home import Home
     from stillwatch.journal import Journal
-    from stillwatch.keys import state_home
     from stillwatch.policy.appeals import settle_appeal
     from stillwatch.redact import plain_text
 
     if outcome not in ("uphold", "overturn"):
         raise SettingsError("an appeal has one of two outcomes", got=repr(outcome), expected="uphold or overturn")
-    book = Journal(journal or state_home(os.environ) / "journal")
+    book = Journal(journal) if journal else Home.of().journal
     settled = settle_appeal(book, appeal_id, outcome, why=why, now=datetime.now(UTC))  # type: ignore[arg-type]
     if json_:
         said = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -66,11 +65,10 @@ def audit(
     from stillwatch.audit.audit import audit as audit_data
     from stillwatch.cli.scan import mapping_option, progress
     from stillwatch.dossier.audit_report import check_audit_target, write_audit
-    from stillwatch.journal import Journal
-    from stillwatch.keys import RootKey, state_home
+    from stillwatch.home import Home
 
     check_audit_target(out)
-    home = state_home(os.environ)
+    home = Home.of()
     if (tokenizer or accounts or campaigns) and not marks:
         raise InputError("keys and tokenizers are for marks, which were not asked for", do="Add --marks")
     asked = partial(
@@ -82,8 +80,8 @@ def audit(
         mapping=mapping_option(map_ or []),
     )  # fmt: skip
     with progress() as on_progress:
-        key = RootKey.load(home, key_file=key_file, environ=os.environ)
-        found = audit_data(request, key=key, journal=Journal(home / "journal"), on_progress=on_progress)
+        key = home.root_key(key_file)
+        found = audit_data(request, key=key, journal=home.journal, on_progress=on_progress)
         report = write_audit(found, out)
     if json_:
         typer.echo(json.dumps(found.to_dict() | {"out": str(out), "report": str(report)}, indent=2, sort_keys=True))

@@ -126,7 +126,9 @@ def _mix(asked: Asked) -> Mix:
     from stillwatch.ingest.source import open_logs
     from stillwatch.sim.mix import LOOKED_AT, measure_mix
 
-    source = open_logs(asked.logs, mapping=asked.mapping, now=datetime.now(UTC))
+    source = open_logs(
+        asked.logs, mapping=asked.mapping, now=datetime.now(UTC), has_accounts=asked.accounts is not None
+    )
     accounts = read_accounts(asked.accounts, mapping=asked.mapping)[0] if asked.accounts else None
     return measure_mix(source.batches(columns=LOOKED_AT), accounts, columns=lambda: source.describe().columns)
 
@@ -177,7 +179,7 @@ def _link_accounts(accounts: str, folder: Path) -> None:
 def _scan(asked: Asked, more_logs: list[str], accounts: str | None) -> Findings:
     from stillwatch.allowlist import Allowlist, load_allowlist
     from stillwatch.engine.local import LocalEngine
-    from stillwatch.keys import RootKey, state_home
+    from stillwatch.home import Home
     from stillwatch.pipeline import ScanRequest, scan
     from stillwatch.settings import load_settings
 
@@ -194,7 +196,7 @@ def _scan(asked: Asked, more_logs: list[str], accounts: str | None) -> Findings:
         ),
         settings=settings,
         engine=LocalEngine(threads=limits.threads, memory_mb=limits.memory_mb, n_shards=limits.partitions),
-        key=RootKey.load(state_home(os.environ), key_file=asked.key_file, environ=os.environ),
+        key=Home.of().root_key(asked.key_file),
         now=datetime.now(UTC),
         clock=time.perf_counter,
     )

@@ -33,17 +33,16 @@ def issue(
     """
     from stillwatch.audit.canary import commit
     from stillwatch.audit.canary import issue as make
-    from stillwatch.journal import Journal
-    from stillwatch.keys import RootKey, state_home
+    from stillwatch.home import Home
 
-    home = state_home(os.environ)
-    batch = make(label, n=n, n_decoys=decoys, key=RootKey.load(home, key_file=key_file, environ=os.environ))
+    home = Home.of()
+    batch = make(label, n=n, n_decoys=decoys, key=home.root_key(key_file))
     try:
         with open(out, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(batch.to_json())
     except FileExistsError:
         raise InputError(f"{out} is there already", do="Name another --out; nothing was changed") from None
-    receipt = commit(batch, Journal(home / "journal"), ts=datetime.now(UTC))
+    receipt = commit(batch, home.journal, ts=datetime.now(UTC))
     says = {"commitment": batch.commitment(), "receipt": receipt, "out": str(out), "n": n, "decoys": decoys}
     if json_:
         typer.echo(json.dumps(says, indent=2, sort_keys=True))

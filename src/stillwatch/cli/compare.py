@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 MANY = ("--teacher", "--controls", "--students")
 """Options that take all words up to the next option, so that a shell pattern can follow them."""
 
-JOURNAL = "journal"
 N_NAMED = 8
 """Names in one line of the summary."""
 
@@ -206,11 +205,10 @@ def run_compare(
     from stillwatch.compare.result import as_plain, evidence
     from stillwatch.compare.rules import Rules
     from stillwatch.dossier.comparison import check_folder, write_comparison
-    from stillwatch.journal import Journal
-    from stillwatch.keys import state_home
+    from stillwatch.home import Home
 
     check_folder(out)
-    rules, journal = Rules(), Journal(state_home(os.environ) / JOURNAL)
+    rules, journal = Rules(), Home.of().journal
     planted = read_canaries(canaries) if canaries else None
     right, right_sha256 = read_expected(expected) if expected else (None, None)
     with _kept(asked.answers), progress() as on_progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -102,18 +101,18 @@ def _read(part: LogSource, asked: dict[str, Any], facts: dict[str, Any], on_prog
 
 def _database(source: list[str], out: Path, asked: dict[str, Any], key_file: Path | None, on_step: OnStep) -> Any:
     from stillwatch.errors import InputError
+    from stillwatch.home import Home
     from stillwatch.ingest.conform import Window
     from stillwatch.ingest.convert import Conversion
     from stillwatch.ingest.spendlogs import SpendLogs
     from stillwatch.ingest.times import as_us
-    from stillwatch.keys import RootKey, state_home
 
     if len(source) > 1:
         raise InputError("a database is imported alone", got=f"{len(source)} sources", do="Import the rest apart")
     if asked["mapping"] or asked["format"] not in (None, "spendlogs"):
         raise InputError("a database is read as spendlogs only", got="--map or --format", do="Leave them out")
     logs = SpendLogs(source[0])
-    key = RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ).subkey("rows").reveal()
+    key = Home.of().root_key(key_file).subkey("rows").reveal()
     since, until = (as_us(bound) if bound else None for bound in (asked["since"], asked["until"]))
     window = Window(since=since, until=until, latest=as_us(datetime.now(UTC)) + 86_400_000_000)
     asked = asked | {"source": [logs.name]}
@@ -173,4 +172,7 @@ def _say(done: dict[str, Any], out: Path) -> None:
     for what in ("rejects", "notes"):
         if done[what]:
             typer.echo(f"{what.capitalize()}: " + ", ".join(f"{name} {n:,}" for name, n in done[what].items()))
+    if not done["rows"]:
+        typer.echo("There is nothing to scan. stillwatch doctor says what these logs lack.")
+        return
     typer.echo(f"Next: stillwatch scan {out / EXCHANGES_FOLDER}{accounts}")

@@ -179,12 +179,11 @@ VERBS: tuple[Callable[..., None], ...] = (detect, keys, ticket)
 
 def ring_of(key_file: Path | None) -> KeyRing:
     """The keys of this installation; every use is journaled."""
-    from stillwatch.journal import Journal
-    from stillwatch.keys import RootKey, state_home
+    from stillwatch.home import Home
     from stillwatch.watermark.keys import KeyRing
 
-    home = state_home(os.environ)
-    return KeyRing(RootKey.load(home, key_file=key_file, environ=os.environ), journal=Journal(home / "journal"))
+    home = Home.of()
+    return KeyRing(home.root_key(key_file), journal=home.journal)
 
 
 def _suspects(texts: Sequence[Path], tokenizers: Sequence[Path], base: Path | None, width: int) -> list[Suspect]:

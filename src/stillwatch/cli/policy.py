@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -187,7 +186,7 @@ def simulate(
     standing = load_snapshot(snapshot, _key(key_file), now) if snapshot else empty_snapshot()
     known = _known(accounts, mapping)
     countries = open_countries(policy.parent / rules.mmdb, policy) if rules.mmdb else None
-    source = open_logs(logs, mapping=mapping, now=now)
+    source = open_logs(logs, mapping=mapping, now=now, has_accounts=accounts is not None)
     with progress() as on_progress:
         calls = in_order(
             source.batches(columns=COLUMNS, on_progress=lambda done, n: on_progress("Reading calls", done, n))
@@ -271,16 +270,16 @@ VERBS: tuple[Callable[..., None], ...] = (check, compile_, simulate, screen, rev
 
 
 def _key(key_file: Path | None) -> RootKey:
-    from stillwatch.keys import RootKey, state_home
+    from stillwatch.home import Home
 
-    return RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ)
+    return Home.of().root_key(key_file)
 
 
 def _journal(root: RootKey) -> Journal:
-    from stillwatch.keys import state_home
+    from stillwatch.home import Home
     from stillwatch.policy.sealed import gate_journal
 
-    return gate_journal(state_home(os.environ), root)
+    return gate_journal(Home.of().folder, root)
 
 
 def _budget(budget: Budget) -> str:
@@ -327,10 +326,10 @@ def _described(policy: Policy) -> dict[str, Any]:
 def _remembered(findings: Path, root: RootKey) -> tuple[dict[str, str], set[str]]:
     """The lineages of a folder's campaigns, and those that an analyst dismissed."""
     from stillwatch.dossier.lineage import is_dismissed, of_folder
-    from stillwatch.keys import state_home
+    from stillwatch.home import Home
     from stillwatch.lineages import REGISTRY, Lineages
 
-    known = of_folder(findings, Lineages(state_home(os.environ) / REGISTRY, key=root))
+    known = of_folder(findings, Lineages(Home.of().folder / REGISTRY, key=root))
     recorded = {campaign: one.lineage_id for campaign, one in known.items()}
     return recorded, {campaign for campaign, one in known.items() if is_dismissed(one)}
 

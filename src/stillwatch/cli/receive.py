@@ -37,15 +37,16 @@ def receive(
       stillwatch receive --out received --token-file token --keep-text
     """
     from stillwatch.extras import require
+    from stillwatch.home import Home
     from stillwatch.ingest.times import as_us
-    from stillwatch.keys import RootKey, Secret, state_home
+    from stillwatch.keys import Secret
     from stillwatch.receive.listener import server
     from stillwatch.receive.receiver import Receiver
     from stillwatch.receive.spool import Spool
 
     token = _token(token_file)
     require("uvicorn", "receive")
-    key = RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ).subkey("rows").reveal()
+    key = Home.of().root_key(key_file).subkey("rows").reveal()
     began = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     spools = {name: Spool(out / name, key=None if keep_text else key, name=began) for name in ("litellm", "otlp")}
     app = Receiver(spools, token=Secret(token.encode()), latest=lambda: as_us(datetime.now(UTC) + _AHEAD))
@@ -57,7 +58,8 @@ def receive(
         server(app).run([listening])
     for spool in spools.values():
         spool.close()
-    typer.echo("Ended; every row that was acknowledged is on disk.", err=True)
+    lost = ", ".join(f"{name} {reason} {n:,}" for (name, reason), n in sorted(app.rejects.items()))
+    typer.echo(f"Ended; every row that was acknowledged is on disk. Not taken: {lost or 'none'}.", err=True)
 
 
 def _socket(host: str, port: int) -> socket.socket:

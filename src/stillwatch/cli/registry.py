@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,10 +44,11 @@ def build(
       stillwatch registry build logs/2026-05.jsonl.zst --out may.registry --name example
     """
     from stillwatch.audit.registry import Registry
+    from stillwatch.home import Home
 
     if out.exists():
         raise InputError(f"{out} is there already", do=f"Add to it with: stillwatch registry update {out} LOGS")
-    key = _key(key_file)
+    key = Home.of().root_key(key_file)
     grown, read = _filled(Registry.empty(name, key=key, memory_bytes=memory_mb * _MB), logs, map_, key)
     _report(grown, out, read, json_)
 
@@ -69,10 +69,11 @@ def update(
       stillwatch registry update answers.registry --merge shard-1.registry --merge shard-2.registry
     """
     from stillwatch.audit.registry import Registry
+    from stillwatch.home import Home
 
     if not logs and not merge:
         raise InputError("nothing to add", do="Name logs, or --merge a registry")
-    key = _key(key_file)
+    key = Home.of().root_key(key_file)
     grown = _ours(Registry.load(registry), registry, key)
     for path in merge or []:
         grown = grown.merge(Registry.load(path))
@@ -114,8 +115,9 @@ def match(
     from stillwatch.audit.matching import Rows, begins, match_rows, weigh_match
     from stillwatch.audit.registry import Registry, match_key, printed
     from stillwatch.cli.scan import mapping_option, progress
+    from stillwatch.home import Home
 
-    key = _key(key_file)
+    key = Home.of().root_key(key_file)
     held = _ours(Registry.load(registry), registry, key)
     prints_key, rate = match_key(key), held.held.false_positive_rate()
 
@@ -139,12 +141,6 @@ def match(
 
 
 VERBS: tuple[Callable[..., None], ...] = (build, update, info, match)
-
-
-def _key(key_file: Path | None) -> RootKey:
-    from stillwatch.keys import RootKey, state_home
-
-    return RootKey.load(state_home(os.environ), key_file=key_file, environ=os.environ)
 
 
 def _ours(registry: Registry, path: Path, key: RootKey) -> Registry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -39,19 +38,18 @@ def review(
     """
     from stillwatch.dossier.folder import read_findings
     from stillwatch.dossier.lineage import members_of, recorded, reviewed
-    from stillwatch.journal import Journal
-    from stillwatch.keys import RootKey, state_home
+    from stillwatch.home import Home
     from stillwatch.lineages import REGISTRY, Lineages
     from stillwatch.lineages import Verdict as Known
 
     if verdict not in get_args(Known):
         raise SettingsError("a review is one of three words", got=repr(verdict), expected=", ".join(get_args(Known)))
-    home, now = state_home(os.environ), datetime.now(UTC)
+    home, now = Home.of(), datetime.now(UTC)
     findings = read_findings(folder)
     campaign_id = _campaign(findings, campaign, folder)
-    key = RootKey.load(home, key_file=key_file, environ=os.environ)
+    key = home.root_key(key_file)
     _check_key(findings, key, folder)
-    registry, journal = Lineages(home / REGISTRY, key=key), Journal(home / "journal")
+    registry, journal = Lineages(home.folder / REGISTRY, key=key), home.journal
     lineage = next(one for one in recorded(findings, registry, at=now).campaigns if one.campaign_id == campaign_id)
     receipts: list[str] = []
     said = registry.review(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from stillwatch.dossier.findings import Findings
     from stillwatch.dossier.run import OnProgress
+    from stillwatch.home import Home
     from stillwatch.keys import RootKey
 
 FOUND = 3
@@ -106,15 +107,15 @@ def run_scan(
     from stillwatch.allowlist import Allowlist, load_allowlist
     from stillwatch.dossier.folder import check_target, write_findings
     from stillwatch.engine.local import LocalEngine
-    from stillwatch.keys import RootKey, state_home
+    from stillwatch.home import Home
     from stillwatch.pipeline import ScanRequest
     from stillwatch.pipeline import scan as scan_logs
     from stillwatch.settings import load_settings
 
     check_target(out)
-    home = state_home(os.environ)
+    home = Home.of()
     settings = load_settings(_settings_file(config), os.environ, {"scan.threads": threads})
-    key = RootKey.load(home, key_file=key_file, environ=os.environ)
+    key = home.root_key(key_file)
     request = ScanRequest(
         logs=logs,
         accounts=accounts,
@@ -140,18 +141,18 @@ def run_scan(
     return findings
 
 
-def _overturned(home: Path, key: RootKey) -> frozenset[str]:
+def _overturned(home: Home, key: RootKey) -> frozenset[str]:
     from stillwatch.policy.appeals import overturned_accounts
     from stillwatch.policy.sealed import gate_journal
 
-    return overturned_accounts(gate_journal(home, key))
+    return overturned_accounts(gate_journal(home.folder, key))
 
 
-def _remembered(findings: Findings, home: Path, key: RootKey, at: datetime) -> Findings:
+def _remembered(findings: Findings, home: Home, key: RootKey, at: datetime) -> Findings:
     from stillwatch.dossier.lineage import remember
     from stillwatch.lineages import REGISTRY, Lineages
 
-    return remember(findings, Lineages(home / REGISTRY, key=key), at=at)
+    return remember(findings, Lineages(home.folder / REGISTRY, key=key), at=at)
 
 
 def _settings_file(config: Path | None) -> Path | None:

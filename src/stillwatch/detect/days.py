@@ -22,7 +22,7 @@ def count_days(facts: pa.Table, *, accounts: npt.NDArray[np.uint64]) -> pa.Table
     if not len(accounts):
         return DAYS.empty_table()
     # Copies are looked for among these accounts only: they never span two.
-    facts = facts.select(["account", "row_id", "exchange", "ts"])
+    facts = facts.select(["account", "row_id", "exchange", "prompt", "ts"])
     facts = deduplicate(facts.filter(pc.is_in(facts.column("account"), value_set=pa.array(accounts))))
     at = np.searchsorted(accounts, facts.column("account").to_numpy())
     day = facts.column("ts").to_numpy() // DAY_US

@@ -25,14 +25,18 @@ Ints = npt.NDArray[np.int64]
 def deduplicate(facts: pa.Table) -> pa.Table:
     """Keep one fact per exchange: of equal content and instant, or equal exchange id, the smallest row id.
 
-    Only rows of one account are ever taken for copies of each other: providers' ids collide across accounts.
+    Only rows of one account are ever taken for copies of each other: providers' ids collide across accounts. Nor are
+    rows under one id that tell of different prompts: some gateways let the client choose it (LiteLLM's header
+    x-litellm-call-id), and whoever sends the same with every request would have made one request. A row that tells of
+    no prompt is a copy of those under its id that do.
 
     Args:
         facts: any rows of `records.FACTS`; all rows of an account must be in one call.
 
     Returns:
         The kept rows, sorted by account and row id, whatever the order they came in: a row stays if no row before
-        it, by row id and then exchange id, has either of its ids. Cost: one sort, a second where exchange ids exist.
+        it, by row id and then exchange id, has its row id, or its exchange id and prompt. Cost: one sort, a second
+        where exchange ids exist.
     """
     facts = facts.combine_chunks()
     return facts.take(pa.array(_distinct(facts)))
@@ -50,11 +54,24 @@ def _distinct(facts: pa.Table) -> Ints:
     keep = ~_repeats(account, row_id)
     named = np.flatnonzero(exchange)
     by_exchange = named[np.lexsort((named, exchange[named], account[named]))]
-    keep[by_exchange[_repeats(account[by_exchange], exchange[by_exchange])]] = False
+    group = np.cumsum(~_repeats(account[by_exchange], exchange[by_exchange])) - 1
+    keep[_copies(by_exchange, group, facts.column("prompt").to_numpy()[order])] = False
     return order[keep]
 
 
-def _repeats(*columns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+def _copies(rows: Ints, group: Ints, prompt: npt.NDArray[np.uint64]) -> Ints:
+    """The copies among rows, given group by group in their order, each group under one exchange id."""
+    are_several = np.bincount(group)[group] > 1
+    rows, group = rows[are_several], group[are_several]
+    if not len(rows):
+        return rows
+    told = prompt[rows]
+    order = np.lexsort((rows, told, group))
+    is_told = np.bincount(group, weights=told != 0)[group] > 0
+    return np.concatenate([rows[order][_repeats(group[order], told[order])], rows[(told == 0) & is_told]])
+
+
+def _repeats(*columns: npt.NDArray[np.uint64] | Ints) -> npt.NDArray[np.bool_]:
     """Rows equal to the row before them."""
     repeats = np.zeros(len(columns[0]), bool)
     repeats[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])

@@ -33,7 +33,8 @@ from stillwatch.gate.callers import Callers
 from stillwatch.gate.guarding import Guard
 from stillwatch.gate.leaving import before_signals
 from stillwatch.gate.ledger import Ledger
-from stillwatch.keys import RootKey, state_home
+from stillwatch.home import Home
+from stillwatch.keys import RootKey
 from stillwatch.policy.budgets import Budgets
 from stillwatch.policy.budgets_memory import MemoryBudgets
 from stillwatch.policy.budgets_redis import RedisBudgets
@@ -212,14 +213,14 @@ class Opened:
         Raises:
             StillwatchError: something is absent or makes no sense. Nothing runs then.
         """
-        home = state_home(environ)
-        root = RootKey.load(home, key_file=key_file, environ=environ)
+        home = Home.of(environ)
+        root = home.root_key(key_file)
         policy = Live(places.policy, Ruled.load)
         snapshot = places.snapshot and Live(places.snapshot, lambda path: load_snapshot(path, root, clock()))
         budgets = _budgets(places, root)
         callers = Callers(trusted=places.trusted, secret=root.subkey("rows"))
         tickets = _tickets(places.tickets)
-        journal = gate_journal(home, root)
+        journal = gate_journal(home.folder, root)
         # Nothing is written: one that is torn or cannot be written is found now, not by the first call.
         journal.append_all(())
         ledger = Ledger(journal)
@@ -228,7 +229,9 @@ class Opened:
         except BaseException:
             ledger.close()
             raise
-        rules = LiveRules(policy, snapshot or None, _in_force(home, root, clock, has=snapshot is not None), clock)
+        rules = LiveRules(
+            policy, snapshot or None, _in_force(home.folder, root, clock, has=snapshot is not None), clock
+        )
         gate = Gate(
             rules, budgets, ledger, secret=gate_key(root, "decisions"),
             origin=f"{socket.gethostname()}\0{os.getpid()}\0{clock().isoformat()}\0{time.monotonic_ns()}",

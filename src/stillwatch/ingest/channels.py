@@ -34,7 +34,7 @@ class Channel:
 CHANNELS = (
     Channel("account", ("account_id",), "whose request it is; nothing can be scanned without"),
     Channel("time", ("ts",), "when it came; nothing can be scanned without"),
-    Channel("prompts", ("prompt", "messages"), "templates, work lists: the harvest itself", n_named=0),
+    Channel("prompts", ("prompt",), "templates, work lists: the harvest itself", n_named=0),
     Channel("system prompts", ("system_prompt",), "the program behind the accounts", n_named=597),
     Channel("networks", ("ip",), "shared exits", n_named=599),
     Channel("clients", ("user_agent", "tls_fingerprint"), "shared software", n_named=599),

@@ -161,6 +161,10 @@ def answer(value: Any) -> str | None:
     value = parsed(value)
     if isinstance(value, str):
         return value
+    if isinstance(value, dict) and isinstance(value.get("content"), list):
+        return prose(value)
+    if isinstance(value, list) and value and not any(map(_is_message, value)):
+        return prose(value)  # the parts of one answer, of which thoughts come first
     said = _said(value)
     if isinstance(said, dict):
         for key in ("message", "delta"):
@@ -183,6 +187,15 @@ def _said(value: Any) -> Any:
             (one for one in messages if one.get("type", "message") == "message"), messages[0] if messages else None
         )
     return None
+
+
+def _is_message(one: Any) -> bool:
+    """Whether an item of an answer is a message of its own, or a choice, and not a part of one."""
+    return (
+        not isinstance(one, dict)
+        or not {"role", "message", "delta", "parts", "finish_reason"}.isdisjoint(one)
+        or (one.get("type") == "message")
+    )
 
 
 def stop_reason(value: Any) -> Any:

@@ -24,6 +24,10 @@ DERIVED = ("prompt", "system_prompt")
 """Columns that a conversation gives where the log has none of their own."""
 
 _TOKENS = ("input_tokens", "output_tokens")
+_TEXTS = frozenset({"prompt", "system_prompt", "completion"})
+_STAND_IN = pa.scalar("redacted-by-litellm")
+"""What LiteLLM logs for a text that it was told not to log: as a prompt it would be one that whole teams share."""
+
 _SYSTEM_ROLES = pa.array(["system", "developer"])
 _USER, _NOTHING = pa.scalar("user", pa.string()), pa.scalar(0, pa.int32())
 
@@ -113,6 +117,8 @@ def conform(cells: Mapping[str, Cells], *, columns: Sequence[str], window: Windo
             tally.notes[f"{name}_unreadable"] += int(np.count_nonzero(spoilt))
     if "messages" in cells:
         _derive(out, cells["messages"], columns)
+    for name in _TEXTS & out.keys():
+        out[name] = _without_stand_ins(out[name], name, tally.notes)
     nothing = {name: pa.nulls(len(account), EXCHANGES.field(name).type) for name in columns if name not in out}
     arrays = [(out | nothing)[name] for name in columns]
     fields = [EXCHANGES.field(name).with_type(array.type) for name, array in zip(columns, arrays, strict=True)]
@@ -132,6 +138,17 @@ def _cast(cells: Cells, name: str, notes: Counter[str]) -> tuple[pa.Array, Bools
         if not spoilt.any() and entries.null_count == 0 and entries.equals(cells.dictionary):
             return cells, np.zeros(len(cells), np.bool_)
     return cast(cells, kind, name, notes)
+
+
+def _without_stand_ins(text: pa.Array, name: str, notes: Counter[str]) -> pa.Array:
+    """The texts, those that only stand for one missing."""
+    said = text.dictionary if isinstance(text, pa.DictionaryArray) else text
+    if not pc.any(pc.equal(said, _STAND_IN)).as_py():
+        return text
+    text = text.cast(pa.string())
+    is_one = pc.equal(text, _STAND_IN)
+    notes[f"{name}_redacted"] += pc.sum(is_one).as_py()
+    return pc.if_else(is_one, pa.scalar(None, pa.string()), text)
 
 
 def blank(text: pa.Array) -> Bools:

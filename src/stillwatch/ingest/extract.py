@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from stillwatch.ingest.cast import CHAT
 from stillwatch.ingest.chat import Turn, answer, conversation, n_tool_calls, parsed, prose, stop_reason
-from stillwatch.ingest.importer import ASIDE, REQUEST, Exploded, Importer, Place
+from stillwatch.ingest.importer import ASIDE, REQUEST, SPAN, Exploded, Importer, Place
 from stillwatch.records import MESSAGE
 
 FIRST = "0"
@@ -97,7 +97,7 @@ class Extractor:
     """Reads the `wanted` canonical columns of an importer's records; `paths` are the places it looks at."""
 
     def __init__(self, importer: Importer, wanted: Iterable[str]) -> None:
-        names = {*wanted, REQUEST, ASIDE}
+        names = {*wanted, REQUEST, SPAN, ASIDE}
         self.importer = importer
         self.fields = {name: places for name, places in importer.fields.items() if name in names}
         places = [place.path for places in self.fields.values() for place in places]

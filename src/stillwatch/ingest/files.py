@@ -11,7 +11,7 @@ import pyarrow as pa
 from stillwatch.ingest import delimited, imported, jsonl, parquet
 from stillwatch.ingest.conform import DERIVED, Window
 from stillwatch.ingest.discover import LogFile
-from stillwatch.ingest.importer import REQUEST, Importer
+from stillwatch.ingest.importer import REQUEST, SPAN, Importer
 from stillwatch.ingest.join import Join
 from stillwatch.ingest.names import Aliases, Names, require, resolve
 from stillwatch.ingest.raw import Columns, Raw
@@ -41,7 +41,8 @@ def open_file(
     if file.n_bytes and schema is EXCHANGES:
         found = imported.choose(file, columns)
         if found is not None:
-            return _imported(file, *found, mapping)
+            importer, columns = found
+            return OpenFile(file=file, columns=columns, names=Names({}, {}, unknown=()), importer=importer)
     if file.n_bytes and file.format == "jsonl":
         columns = jsonl.columns(file)
     if not columns.names:
@@ -53,10 +54,22 @@ def open_file(
     return OpenFile(file=file, columns=columns, names=names)
 
 
-def _imported(file: LogFile, importer: Importer, found: Columns, mapping: Mapping[str, str]) -> OpenFile:
+def mapped(opened: Sequence[OpenFile], mapping: Mapping[str, str]) -> list[OpenFile]:
+    """The files, those of foreign formats named, `mapping` heeded in each format of which some file shows the key.
+
+    In all files of it: one that shows no such key at its start shall not name other accounts than the next.
+    """
+    shown: dict[str, set[str]] = {}
+    for entry in opened:
+        if entry.importer:
+            shown.setdefault(entry.importer.name, set()).update(entry.columns.names)
+    return [_named(entry, entry.importer, mapping, shown) if entry.importer else entry for entry in opened]
+
+
+def _named(entry: OpenFile, importer: Importer, mapping: Mapping[str, str], shown: Mapping[str, set[str]]) -> OpenFile:
     """The file as `importer` reads it; of its places, those that the sample shows are named as guesses."""
-    importer = importer.mapped({theirs: ours for theirs, ours in mapping.items() if theirs in found.names})
-    there = set(found.names)
+    importer = importer.mapped({theirs: ours for theirs, ours in mapping.items() if theirs in shown[importer.name]})
+    there = set(entry.columns.names)
     guesses = {
         place.path: ours
         for ours, places in importer.fields.items()
@@ -66,7 +79,7 @@ def _imported(file: LogFile, importer: Importer, found: Columns, mapping: Mappin
     }
     # No column of the file is called so: nothing else may read it by its name.
     sources = {ours: f"{importer.name}:{ours}" for ours in importer.fields if ours in EXCHANGES.names}
-    return OpenFile(file=file, columns=found, names=Names(sources, guesses, unknown=()), importer=importer)
+    return replace(entry, names=Names(sources, guesses, unknown=()), importer=importer)
 
 
 def link(opened: Sequence[OpenFile]) -> list[OpenFile]:
@@ -80,7 +93,8 @@ def link(opened: Sequence[OpenFile]) -> list[OpenFile]:
 
 
 def _may_be_completed(entry: OpenFile) -> bool:
-    return entry.importer is not None and REQUEST in entry.importer.fields and entry.importer.name != "envoy"
+    importer = entry.importer
+    return importer is not None and not {REQUEST, SPAN}.isdisjoint(importer.fields) and importer.name != "envoy"
 
 
 def read_file(entry: OpenFile, wanted: Sequence[str], *, window: Window, threads: int) -> Iterator[Raw]:

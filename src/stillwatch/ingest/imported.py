@@ -69,7 +69,7 @@ def _exploded(file: LogFile, importer: Importer, records: Sequence[Any]) -> Iter
 
 
 def read(file: LogFile, importer: Importer, wanted: Iterable[str], *, window: Window, threads: int) -> Iterator[Raw]:
-    """Raw batches of the canonical columns `wanted`, beside REQUEST and ASIDE where the importer has them.
+    """Raw batches of the canonical columns `wanted`, beside REQUEST, SPAN and ASIDE where the importer has them.
 
     Records that are no model call are rejected as `not_an_exchange`. Cost: linear; memory: a block and its values, of
     a document over many lines all of it.
@@ -108,6 +108,11 @@ def decode(block: bytes, extractor: Extractor, rejects: Counter[str], notes: Cou
         except _REFUSED:
             kept += _patiently(line, extractor, rejects, notes)
     return kept
+
+
+def n_empty(records: Sequence[Any], extractor: Extractor) -> int:
+    """How many records hold none of what their format explodes: they would leave no row and no trace."""
+    return records.count(type(records[0])()) if extractor.importer.explode is not None and records else 0
 
 
 def _flat(found: Sequence[Any]) -> list[Any]:
@@ -173,7 +178,9 @@ def _decoded(
 ) -> Iterator[list[Any]]:
     for block, n_long in parts:
         rejects["line_too_long"] += n_long
-        yield decode(block, extractor, rejects, notes)
+        records = decode(block, extractor, rejects, notes)
+        rejects["record_of_another_shape"] += n_empty(records, extractor)
+        yield records
 
 
 @contextmanager
@@ -195,6 +202,7 @@ def _read_document(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
         records = _flat([extractor.decoder.decode(text)])
     except _REFUSED:
         records = _patiently(text, extractor, rejects, notes)
+    rejects["record_of_another_shape"] += n_empty(records, extractor)
     for start in range(0, max(1, len(records)), _BATCH_RECORDS):
         yield raw(extractor.cells(records[start : start + _BATCH_RECORDS]), file.n_bytes, rejects, notes)
         rejects, notes = Counter(), Counter()

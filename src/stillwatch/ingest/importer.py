@@ -24,6 +24,12 @@ GROUP = "stillwatch.sources"
 REQUEST = "request_id"
 """Beside the canonical columns: the id that several logs of one request share, such as x-request-id."""
 
+SPAN = "span"
+"""Beside the canonical columns: an id that records of one call share within one system, such as a span and its events.
+
+A record told aside goes by this id where it has one, so that an exchange may have both: its gateway's and its own.
+"""
+
 ASIDE = "aside"
 """Beside the canonical columns: true for a record that tells of a request whose exchange another log may hold."""
 
@@ -76,8 +82,8 @@ class Importer:
     Attributes:
         name: what `--format` calls it. title: what people call it.
         marks: sets of dotted keys; a record that has all of any one set is taken for this format.
-        fields: canonical column, REQUEST or ASIDE -> places. only: path -> values; a record with another value there is
-            no model call. A path that a record lacks excludes nothing.
+        fields: canonical column, REQUEST, SPAN or ASIDE -> places. only: path -> values; a record with another value
+            there is no model call. A path that a record lacks excludes nothing.
         explode: where one record holds many exchanges: makes flat rows of records, with those columns that are wanted,
             whose names are then the paths. names: the names of all that these rows have.
         parts: the exchanges inside a record, as records: each is read alone where the whole record cannot be.

@@ -21,7 +21,7 @@ from stillwatch.ingest import imported
 from stillwatch.ingest.cast import cast
 from stillwatch.ingest.conform import Window
 from stillwatch.ingest.discover import LogFile
-from stillwatch.ingest.importer import ASIDE, REQUEST, Importer
+from stillwatch.ingest.importer import ASIDE, REQUEST, SPAN, Importer
 from stillwatch.ingest.raw import Raw
 from stillwatch.kernels.hashing import HashKey, hash_strings
 from stillwatch.records import EXCHANGES
@@ -54,18 +54,19 @@ class Join:
         if self._table is None:
             self._gather()
         for raw in raws:
-            yield self._completed(raw, are_exchanges) if raw.n_rows and REQUEST in raw.cells else raw
+            yield self._completed(raw, are_exchanges) if raw.n_rows and _ids(raw) else raw
 
     def _completed(self, raw: Raw, are_exchanges: bool) -> Raw:
-        ids = _texts(raw.cells[REQUEST])
         aside = np.array([bool(value) for value in raw.cells.get(ASIDE, [False] * raw.n_rows)])
-        at = self._find(ids)
-        own = np.flatnonzero((at >= 0) & ~aside)
-        self._used[at[own]] = True
-        gone = aside & (at >= 0) & self._used[np.maximum(at, 0)] if len(self._used) else np.zeros(len(aside), np.bool_)
         cells = dict(raw.cells)
-        if len(own):
-            self._fill(cells, own, at[own], raw.n_rows)
+        for ids in _ids(raw):
+            at = self._find(ids)
+            own = np.flatnonzero((at >= 0) & ~aside)
+            self._used[at[own]] = True
+            if len(own):
+                self._fill(cells, own, at[own], raw.n_rows)
+        at = self._find(_key(raw))
+        gone = aside & (at >= 0) & self._used[np.maximum(at, 0)] if len(self._used) else np.zeros(len(aside), np.bool_)
         n_gone = int(np.count_nonzero(gone))
         none = np.zeros(len(aside), np.bool_) if are_exchanges else aside & ~gone
         n_none = int(np.count_nonzero(none))
@@ -105,12 +106,13 @@ class Join:
         parts, own = [], []
         for file, importer in self._files:
             for raw in imported.read(file, importer, EXCHANGES.names, window=_ALL, threads=1):
-                if REQUEST in raw.cells:
+                if _ids(raw):
                     flags = raw.cells.get(ASIDE, [False] * raw.n_rows)
-                    rows = [n for n, flag in enumerate(flags) if flag and raw.cells[REQUEST][n] is not None]
-                    own.append(_texts([key for key, flag in zip(raw.cells[REQUEST], flags, strict=True) if not flag]))
+                    keys = _key(raw).to_pylist()
+                    rows = [n for n, flag in enumerate(flags) if flag and keys[n] is not None]
+                    own += [ids.filter(pa.array([not flag for flag in flags], pa.bool_())) for ids in _ids(raw)]
                     if rows:
-                        parts.append(_canonical(raw.cells, rows))
+                        parts.append(_canonical({**raw.cells, REQUEST: keys}, rows))
         if not parts:
             self._table = pa.table({REQUEST: pa.array([], pa.string())})
             return
@@ -147,6 +149,16 @@ def _canonical(cells: Mapping[str, Any], rows: Sequence[int]) -> pa.Table:
         if field.name == "ts" or any(value is not None for value in values):
             columns[field.name] = cast(values, field.type, field.name, Counter())[0]
     return pa.table(columns)
+
+
+def _ids(raw: Raw) -> list[pa.Array]:
+    """The ids by which exchanges are told aside: that of the request, then that of the span."""
+    return [_texts(raw.cells[name]) for name in (REQUEST, SPAN) if name in raw.cells]
+
+
+def _key(raw: Raw) -> pa.Array:
+    """The one id by which each row that is told aside goes."""
+    return pc.coalesce(*reversed(_ids(raw)))
 
 
 def _values(cells: Any, n_rows: int) -> list[Any]:

@@ -29,6 +29,11 @@ _DEPTH = 3
 _MOST_DIGITS = 4000
 """Python refuses to read numbers of more than 4300."""
 
+_REMEDIES = {
+    b"[": "For one list in a file: jq -c '.[]' FILE > FILE.jsonl; if jq refuses it, it was cut: copy it again",
+    b"{": "For objects over many lines: jq -c . FILE > FILE.jsonl; if jq refuses it, it was cut: copy it again",
+}
+
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -40,7 +45,9 @@ def columns(file: LogFile) -> Columns:
     names: dict[str, None] = {}
     chats: set[str] = set()
     n_lines = n_objects = 0
+    first = b""
     for line in _sample(file):
+        first = first or line.lstrip()[:1]
         n_lines += 1
         row, _ = lenient(line)
         if isinstance(row, dict):
@@ -53,7 +60,7 @@ def columns(file: LogFile) -> Columns:
         raise InputError(
             f"{file.name} is not JSON lines: none of its first {n_lines} lines is a JSON object",
             expected="one object per line",
-            do="For one array in a file: jq -c '.[]' FILE > FILE.jsonl",
+            do=_REMEDIES.get(first, "Leave it out, or rename it to say what it is"),
         )
     return Columns(names=tuple(names), chats=frozenset(chats))
 

@@ -24,7 +24,7 @@ from stillwatch.errors import InputError
 from stillwatch.ingest.abreast import Pass, Progress, side_by_side
 from stillwatch.ingest.conform import DERIVED, Tally, Window
 from stillwatch.ingest.discover import find_files
-from stillwatch.ingest.files import OpenFile, link, open_file, read_file
+from stillwatch.ingest.files import OpenFile, link, mapped, open_file, read_file
 from stillwatch.ingest.filtered import FilteredReader, can_filter
 from stillwatch.ingest.fingerprint import Fingerprints
 from stillwatch.ingest.importer import Importer
@@ -107,13 +107,19 @@ class Source(Protocol):
 
 
 def open_logs(
-    paths: Sequence[str | Path], *, mapping: Mapping[str, str] | None = None, now: datetime, threads: int = 1
+    paths: Sequence[str | Path],
+    *,
+    mapping: Mapping[str, str] | None = None,
+    now: datetime,
+    threads: int = 1,
+    has_accounts: bool = False,
 ) -> LogSource:
     """Open logs: files, folders and patterns, of any mixture of formats and columns, each read once.
 
     `mapping` (theirs -> ours) settles what names mean; `now` is the clock by which instants lie in the future;
-    with `threads` above 1, parts of Parquet files are read side by side and their batches come in any order. Opening
-    reads footers and the first lines only.
+    with `threads` above 1, parts of Parquet files are read side by side and their batches come in any order.
+    `has_accounts` says that an accounts file is read under the same mapping, so that it may name columns of that file.
+    Opening reads footers and the first lines only.
     Raises InputError where nothing can be read, a file lacks a required column, or two columns claim one name.
     """
     mapping = mapping or {}
@@ -136,8 +142,8 @@ def open_logs(
             opened.append(entry)
     if not opened:
         raise InputError(f"{', '.join(empty[:3])}: no rows at all", got="only empty files", do="Check the path")
-    _check_used(mapping, opened)
-    opened = link(opened)
+    _check_used(mapping, opened, has_accounts=has_accounts)
+    opened = link(mapped(opened, mapping))
     return LogSource(opened, skipped=skipped, empty=empty, latest=as_us(now + _AHEAD), threads=threads)
 
 
@@ -153,11 +159,12 @@ def _check_exchanges(entry: OpenFile) -> None:
         )
 
 
-def _check_used(mapping: Mapping[str, str], opened: Sequence[OpenFile]) -> None:
+def _check_used(mapping: Mapping[str, str], opened: Sequence[OpenFile], *, has_accounts: bool) -> None:
     """Raise InputError for a mapped column no file has, unless it may be meant for the accounts file."""
     found = {name for entry in opened for name in entry.columns.names}
     for theirs, ours in mapping.items():
-        if theirs not in found and ours not in ACCOUNTS.names:
+        is_theirs = ours in ACCOUNTS.names and (has_accounts or ours not in EXCHANGES.names)
+        if theirs not in found and not is_theirs:
             raise InputError(f"--map {theirs}={ours}: no file has a column {theirs}", got=listing(sorted(found)))
 
 

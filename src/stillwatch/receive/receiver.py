@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,8 +26,8 @@ from stillwatch.errors import InputError, StillwatchError
 from stillwatch.ingest.conform import Tally, Window, conform
 from stillwatch.ingest.extract import Cells, Extractor
 from stillwatch.ingest.formats import protobuf
-from stillwatch.ingest.imported import decode
-from stillwatch.ingest.importer import ASIDE, REQUEST, importers
+from stillwatch.ingest.imported import decode, n_empty
+from stillwatch.ingest.importer import ASIDE, REQUEST, SPAN, importers
 from stillwatch.keys import Secret
 from stillwatch.receive.spool import Spool
 from stillwatch.records import EXCHANGES
@@ -74,6 +75,9 @@ class Receiver:
         spools: where to write, for litellm and otlp apart: a gateway that pushes both ways tells everything twice.
         token: what a request must bear. latest: gives the last instant that is believed, in microseconds.
         patience_s: how long a request may take to send its body.
+
+    Attributes:
+        rejects: rows that were not taken since the start, by spool and reason.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class Receiver:
             raise InputError("the token is too short", got=f"{len(token)} characters", expected="16 or more")
         self._spools, self._token, self._latest, self._patience_s = dict(spools), token, latest, patience_s
         self._n_held = 0
+        self._counting = threading.Lock()
+        self.rejects: Counter[tuple[str, str]] = Counter()
         self._extractors = {
             name: Extractor(found, found.fields) for name, found in importers().items() if name in spools
         }
@@ -167,13 +173,24 @@ class Receiver:
             # A malformed span among others is told as a partial success; a body that is none is refused.
             if name == "otlp" and (not records or lost.keys() - {"record_of_another_shape"}):
                 raise Refused(400, f"the body is no OTLP export in JSON: {_listed(lost) or 'it is empty'}")
+            if name == "otlp" and n_empty(records, extractor) and not _is_empty(body):
+                raise Refused(400, "the body is no OTLP export in JSON: it holds neither spans nor log records")
             cells = extractor.cells(records)
         tally.rejects["not_an_exchange"] += cells.n_excluded
         n_rows = self._spools[name].append(self._rows(cells, tally))
+        self._count(name, tally.rejects)
         if name == "litellm":
             answer = {"accepted": n_rows, "rejects": dict(+tally.rejects), "notes": dict(+tally.notes)}
             return msgspec.json.encode(answer), "application/json"
         return _otlp_answer(path, tally.rejects - Counter(not_an_exchange=cells.n_excluded), is_protobuf)
+
+    def _count(self, name: str, rejects: Counter[str]) -> None:
+        """Add to what was not taken; each reason is told once, since few senders read the answer that names it."""
+        with self._counting:
+            for reason, n in (+rejects).items():
+                if (name, reason) not in self.rejects and reason != "not_an_exchange":
+                    _LOG.warning("%s: rows are not taken: %s (told once; all are counted)", name, reason)
+                self.rejects[name, reason] += n
 
     def _rows(self, cells: Cells, tally: Tally) -> list[dict[str, Any]]:
         """Canonical rows; the ids that join rows of several logs stay with them."""
@@ -190,9 +207,11 @@ class Receiver:
         numbered = {"account_id": columns["account_id"], "ts": columns["ts"], "session_id": numbers}
         kept = conform(numbered, columns=["session_id"], window=window, tally=Tally()).column(0).to_pylist()
         batch = conform(columns, columns=EXCHANGES.names, window=window, tally=tally)
+        ids = {name: columns.get(name, [None] * cells.n_rows) for name in (REQUEST, SPAN)}
         rows = []
         for at, row in zip(map(int, kept), batch.to_pylist(), strict=True):
-            rows.append(row | {"account_id": accounts[at], REQUEST: columns[REQUEST][at], ASIDE: aside[at]})
+            more = {"account_id": accounts[at], ASIDE: aside[at], **{name: ids[name][at] for name in ids}}
+            rows.append(row | more)
         return rows
 
 
@@ -234,6 +253,15 @@ def _lines(body: bytes) -> bytes:
         return msgspec.json.encode(msgspec.json.decode(body)) if b"\n" in body.strip() else body
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return body
+
+
+def _is_empty(body: bytes) -> bool:
+    """Whether a body is an export of nothing, which exporters may send."""
+    try:
+        told = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and set(told) <= {"resourceSpans", "resourceLogs"}
 
 
 def _unpacked(body: bytes, coding: str) -> bytes:

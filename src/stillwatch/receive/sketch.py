@@ -19,6 +19,7 @@ _TOKENS = re.compile(r"\d+|[^\W\d_]+")
 _LETTERS = b"abcdefghijklmnopqrstuvwxyz"
 _DIGEST_BYTES = 7
 TEXTS = ("system_prompt", "prompt", "completion")
+_ROLES = frozenset("system developer user assistant tool function model".split())
 
 
 def sketch(text: str, key: bytes) -> str:
@@ -34,7 +35,7 @@ def sketch(text: str, key: bytes) -> str:
 
 
 def sketched(row: dict[str, Any], key: bytes) -> dict[str, Any]:
-    """A canonical row with every text in it sketched; the conversation keeps its roles."""
+    """A canonical row with every text in it sketched; the conversation keeps its roles, those that are some."""
     out = dict(row)
     for name in TEXTS:
         if isinstance(out.get(name), str):
@@ -45,8 +46,9 @@ def sketched(row: dict[str, Any], key: bytes) -> dict[str, Any]:
 
 
 def _turn(turn: Any, key: bytes) -> dict[str, Any]:
-    content = turn.get("content")
-    return {"role": turn.get("role"), "content": sketch(content, key) if isinstance(content, str) else None}
+    role, content = turn.get("role"), turn.get("content")
+    said = sketch(content, key) if isinstance(content, str) else None
+    return {"role": role if role in _ROLES else None, "content": said}
 
 
 def _stand_in(word: str, key: bytes) -> str:

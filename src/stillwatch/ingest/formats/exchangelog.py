@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, at
+from stillwatch.ingest.importer import ASIDE, REQUEST, SPAN, Importer, at
 from stillwatch.records import EXCHANGES
 
 MARK = "stillwatch"
@@ -15,7 +15,7 @@ EXCHANGELOG = Importer(
     title="Stillwatch's own exchange log",
     marks=((MARK, "ts"),),
     asides=("aside",),
-    fields={name: at(name) for name in (*EXCHANGES.names, REQUEST, ASIDE)},
+    fields={name: at(name) for name in (*EXCHANGES.names, REQUEST, SPAN, ASIDE)},
     switches={
         "account_id": "let the proxy in front set a header to the account, and name it in STILLWATCH_ACCOUNT_HEADER",
         "ip": "have the server take the client's address from the proxy in front (uvicorn: --proxy-headers)",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stillwatch.ingest.chat import answer, conversation, n_items, n_tool_calls, stop_reason, tool_names
-from stillwatch.ingest.importer import ASIDE, REQUEST, Importer, at
+from stillwatch.ingest.importer import ASIDE, REQUEST, SPAN, Importer, at
 
 
 def level(value: Any) -> str | None:
@@ -49,7 +49,8 @@ LANGFUSE = Importer(
         "stop_reason": at("metadata.finish_reason", "output", read=stop_reason),
         "ip": at("metadata.requester_ip_address", "metadata.ip"),
         "user_agent": at("metadata.user_agent"),
-        REQUEST: at("metadata.x-request-id", "trace_id", "traceId"),
+        REQUEST: at("metadata.x-request-id"),
+        SPAN: at("trace_id", "traceId"),
     },
     switches={
         "account_id": "set user_id on the trace (langfuse.update_current_trace(user_id=...)); of a legacy export, give "
@@ -79,7 +80,7 @@ LANGFUSE_TRACES = Importer(
         "session_id": at("session_id", "sessionId"),
         "ip": at("metadata.requester_ip_address", "metadata.ip"),
         "user_agent": at("metadata.user_agent"),
-        REQUEST: at("id"),
+        SPAN: at("id"),
         ASIDE: at("id", read=lambda _: True),
     },
     switches={"account_id": "set user_id on the trace (langfuse.update_current_trace(user_id=...))"},

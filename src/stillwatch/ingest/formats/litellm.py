@@ -160,6 +160,6 @@ SPENDLOGS = Importer(
         "user_agent": "update LiteLLM: newer versions write it into metadata",
         "end_user": "have clients send `user` or `safety_identifier`",
         "session_id": "have clients send litellm_session_id or the header x-litellm-session-id",
-        "tls_fingerprint": "not in SpendLogs: add the access log of the proxy in front",
+        "tls_fingerprint": "not in SpendLogs, which name no x-request-id: use the log of LiteLLM's callback instead",
     },
 )  # fmt: skip

@@ -51,7 +51,7 @@ OPENAI = Importer(
     fields={
         "account_id": at(
             "account_id", "account", "user_id", "customer_id", "customer", "organization", "organization_id",
-            "project_id", "api_key_hash", "api_key_id", "api_key", "user", *_places("user", "safety_identifier"),
+            "project_id", "api_key_hash", "api_key_id", "api_key", "user",
         ),
         "ts": at(
             "ts", "timestamp", "time", "request_time", "created_at", "start_time", "created",
@@ -59,7 +59,7 @@ OPENAI = Importer(
         ),
         "exchange_id": at("request_id", "response.request_id", *_answers("id"), "custom_id"),
         "api_key_id": at("api_key_hash", "api_key_id", "key_id"),
-        "end_user": at(*_places("safety_identifier", "user")),
+        "end_user": at(*_places("safety_identifier", "user", "metadata.user_id")),
         "session_id": at("session_id", "conversation_id", *_places("metadata.session_id")),
         "model": at(*_places("model"), "model", *_answers("model")),
         "access_path": at("url", "path", "endpoint", "route", read=operation),

@@ -33,12 +33,12 @@ from stillwatch.ingest.formats.attributes import (
 from stillwatch.ingest.formats.genai import answers, conversations, numbered_lists, with_system
 from stillwatch.ingest.formats.litellm import somebody
 from stillwatch.ingest.formats.wire import Calls, Export, Told, logs, rows, spans
-from stillwatch.ingest.importer import ASIDE, REQUEST, Exploded, Importer, at
+from stillwatch.ingest.importer import ASIDE, REQUEST, SPAN, Exploded, Importer, at
 
 _DETAILS = "gen_ai.client.inference.operation.details"
 _TURNS = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 _CHOICE = "gen_ai.choice"
-_REQUEST_ID = re.compile(r"""['"]x-request-id['"]: ['"]([^'"]+)""")
+_TEXTS = re.compile(r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\"""")
 _LOGS = attrgetter("resourceLogs")
 _FUNCTIONS = "llm.request.functions"
 _DERIVED = ("call", "ts", "place", "status", "aside", "turns", "said", "calls", "stop")
@@ -196,8 +196,9 @@ def request_id(value: Any) -> Any:
     if isinstance(value, list):
         return value[0] if value else None
     if isinstance(value, str) and value.startswith("{"):
-        found = _REQUEST_ID.search(value)
-        return found[1] if found else None
+        # Name after value, as Python writes them: what looks like a name inside another header's value is none.
+        texts = [one or other for one, other in _TEXTS.findall(value)] if "x-request-id" in value else []
+        return next((said for name, said in zip(texts[::2], texts[1::2], strict=False) if name == "x-request-id"), None)
     return value
 
 
@@ -241,7 +242,8 @@ OTLP = Importer(
         ),
         "user_agent": at("user_agent.original", "metadata.user_agent"),
         "tls_fingerprint": at("tls.client.ja4", "tls.client.ja3"),
-        REQUEST: at("http.request.header.x-request-id", "metadata.requester_custom_headers", "place", read=request_id),
+        REQUEST: at("http.request.header.x-request-id", "metadata.requester_custom_headers", read=request_id),
+        SPAN: at("place"),
         ASIDE: at("aside"),
     },
     switches={
