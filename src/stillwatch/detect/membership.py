@@ -77,7 +77,8 @@ class Shown:
         """Those of `within` the group made its own, as `enriched_hubs`; ascending."""
         hubs, observed, expected = self.families[family]
         met = within[hubs] & (observed >= SMALLEST_MEETING)
-        n_hubs = int(np.count_nonzero(within & self.traits.of_family(family)))
+        span = self.traits.span(family)
+        n_hubs = int(np.count_nonzero(within[span] & self.traits.of_family(family)[span]))
         return hubs[met][stands_out(surplus_bits(observed[met], expected[met]), n_hubs)]
 
     def leaning(self, family: str, within: Mask) -> Ints:

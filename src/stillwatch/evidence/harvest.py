@@ -18,6 +18,7 @@ from stillwatch.evidence.ranks import Ranking, rank_units
 from stillwatch.evidence.reading import Reading
 from stillwatch.evidence.signal import Finding, Question, Subject
 from stillwatch.kernels.evalues import mean_e_log2, too_few_e_log2
+from stillwatch.kernels.rows import column_sums, holding
 from stillwatch.kernels.tallies import repeats
 
 Ints = npt.NDArray[np.int64]
@@ -245,15 +246,15 @@ class Contrast:
         n_theirs = reading.n_accounts[side] - n_ours
         if not (n_ours and n_theirs):
             return None
-        sum_in = grams[ours].T @ reading.weight[ours]
+        sum_in = column_sums(grams, ours, reading.weight[ours])
         mean_in, mean_out = sum_in / n_ours, (reading.gram_sums[side] - sum_in) / n_theirs
         phrases = np.argpartition(mean_out - mean_in, CONTRAST_PHRASES)[:CONTRAST_PHRASES]
         phrases = phrases[(mean_in > 2 * mean_out)[phrases]]
         if not len(phrases):
             return None
-        chosen = np.zeros(grams.shape[1], np.float32)
-        chosen[phrases] = 1.0
-        score = share_by_account(reading, grams @ chosen > 0)
+        chosen = np.zeros(grams.shape[1], bool)
+        chosen[phrases] = True
+        score = share_by_account(reading, holding(grams, chosen))
         return ranked(
             self.name, rank_units(subject, score, among=~choosers), {"phrases": len(phrases)}, question=self.question
         )
@@ -265,7 +266,6 @@ CONTRAST_PHRASES = 40
 
 def share_by_account(reading: Reading, shows: Mask) -> Floats:
     """Share of each account's prompts that show something; nan below `FEWEST_PROMPTS`, and for those read as near."""
-    n = len(reading.near)
-    total = np.bincount(reading.owner, minlength=n)
-    share = np.bincount(reading.owner, shows, minlength=n) / np.maximum(total, 1)
-    return np.where((total >= FEWEST_PROMPTS) & ~reading.near, share, np.nan)
+    n_shown = np.bincount(reading.owner[shows], minlength=len(reading.near))
+    enough = (reading.n_read >= FEWEST_PROMPTS) & ~reading.near
+    return np.where(enough, n_shown / np.maximum(reading.n_read, 1), np.nan)
