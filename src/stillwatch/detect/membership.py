@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from stillwatch.detect.cells import FORMING_FAMILIES, stands_out, surplus_bits
 from stillwatch.detect.traits import Traits
-from stillwatch.kernels.carriers import Edges, Grades, gather, odds, weigh
+from stillwatch.kernels.carriers import Edges, Grades, Weights, gather, odds, weigh
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -195,17 +195,19 @@ def _belonging(traits: Traits, group: Ints, own: Sequence[Ints], *, joint: bool,
     for family, edges in zip(FORMING_FAMILIES[1:], others, strict=True):
         if len(edges.accounts):
             graded = family != "funding"
-            more, lacking = _carrier_bits(edges, inside, met, carriers.unit, n, graded=graded, n_told=len(bits))
+            carrying = _weigh(edges, inside, met, carriers.unit, n, n_told=len(bits))
+            more, lacking = _odds(carrying, inside, n, graded=graded)
             bits += more if graded else np.where(carded[told], 0.0, more)
             elsewhere += lacking
             if joint:
-                met[edges.accounts] = True
+                met |= carrying.n_hubs > 0
     if len(cards.accounts):
         vouching = inside.copy()
         if joint:
             vouching[:size] = bits[:size] > 0
         nobody, alone = np.zeros(len(inside), bool), np.arange(len(inside), dtype=np.int32)
-        more, lacking = _carrier_bits(cards, vouching, nobody, alone, n, graded=False, n_told=len(bits))
+        carrying = _weigh(cards, vouching, nobody, alone, n, n_told=len(bits))
+        more, lacking = _odds(carrying, vouching, n, graded=False)
         bits += more
         elsewhere += lacking
     return Belonging(carriers.account[told], bits, elsewhere, n)
@@ -217,17 +219,23 @@ def _between(edges: Edges, first: int, last: int) -> Edges:
     return Edges.of(edges.starts[first : last + 1] - start, edges.accounts[start:stop], edges.share[start:stop])
 
 
-def _carrier_bits(
-    edges: Edges, inside: Mask, met: Mask, unit: npt.NDArray[np.int32], n: int, *, graded: bool, n_told: int
-) -> tuple[Floats, float]:
-    """One family's e-value in bits of the first carriers of any family, and that of those who carry none.
+def _weigh(edges: Edges, inside: Mask, met: Mask, unit: npt.NDArray[np.int32], n: int, *, n_told: int) -> Weights:
+    """One family's hubs, as they weigh for the first carriers of any family.
 
     Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
-    accounts of one payer would vouch for one another. `graded`: weigh how many hubs a carrier shares, and how much.
+    accounts of one payer would vouch for one another.
     """
     n_outside = n - int(np.count_nonzero(inside))
-    weights = weigh(
+    return weigh(
         edges, inside=inside, met=met, unit=unit, n_outside=n_outside, pseudo=HALF, shrink=SHRINK, n_told=n_told
     )
+
+
+def _odds(carrying: Weights, inside: Mask, n: int, *, graded: bool) -> tuple[Floats, float]:
+    """One family's e-value in bits of the carriers told, and that of those who carry none.
+
+    `graded`: weigh how many hubs a carrier shares, and how much.
+    """
+    n_outside = n - int(np.count_nonzero(inside))
     grades = GRADES if graded else UNGRADED
-    return odds(weights, inside=inside, n_outside=n_outside, grades=grades, pseudo=HALF, least=TINY)
+    return odds(carrying, inside=inside, n_outside=n_outside, grades=grades, pseudo=HALF, least=TINY)
