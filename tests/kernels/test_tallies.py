@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.kernels.columns import frozen
-from stillwatch.kernels.tallies import Counted, meet, predict, tally
+from stillwatch.kernels.tallies import Counted, meet, n_units, predict, repeats, tally
 
 N_UNITS, N_HUBS, N_KINDS, N_COHORTS = 5, 6, 2, 3
 KIND = [0, 0, 0, 1, 1, 1]
@@ -72,3 +72,29 @@ def _expected(hub: int, units: set[int], carried: list[set[int]], cohort: list[i
         share = Fraction(sum(edges[one] for one in here if one in units), max(sum(edges.values()), 1))
         total += share * sum(hub in carried[one] for one in here)
     return total
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.booleans()), max_size=30))
+def test_units_are_counted_once_a_value(rows: list[tuple[int, int, bool]]) -> None:
+    """As sets of units count them; only the rows asked for."""
+    rows = sorted(rows)
+    unit, value = (np.array([row[at] for row in rows], np.int64) for at in (0, 1))
+    counts = n_units(value, unit, where=np.array([where for _, _, where in rows], bool))
+    expected = [len({u for u, v, where in rows if where and v == one}) for one in range(int(value.max(initial=-1)) + 1)]
+    assert counts.tolist() == expected
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), max_size=30),
+    st.lists(st.integers(0, 3), min_size=7, max_size=7),
+    st.lists(st.sets(st.integers(0, 6)), max_size=4),
+)
+def test_repeats_are_pairs_of_units_and_values_less_values(
+    rows: list[tuple[int, int]], units: list[int], groups: list[set[int]]
+) -> None:
+    """Each group by itself, whatever was counted before; accounts of one unit do not repeat one another."""
+    rows = sorted(rows)
+    owner, value = (np.array([row[at] for row in rows], np.int64) for at in (0, 1))
+    found = repeats(owner, value, [np.array(sorted(group), np.int64) for group in groups], np.array(units, np.int64))
+    pairs = [{(units[o], v) for o, v in rows if o in group} for group in groups]
+    assert found.tolist() == [len(each) - len({v for _, v in each}) for each in pairs]

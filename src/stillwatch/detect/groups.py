@@ -80,8 +80,9 @@ def find_candidates(population: Population, traits: Traits, *, n_min: int, threa
         public: dict[bytes, Ints] = {}
         growth, *growths = (Growth(traits, hubs, public) for hubs in (everything, *parts))
         seeds = (half.result() for half in on_half)
-        halves = list(pool.map(partial(_settled, n_min=n_min), growths, seeds))
+        settling = pool.map(partial(_settled, n_min=n_min), growths, seeds)
         settled = list(pool.map(lambda seed: list(growth.settled(seed, n_min=n_min)), whole.result()))
+        halves = list(settling)
     candidates = []
     for found in chain.from_iterable(settled):
         bits = found.of_everybody()

@@ -9,7 +9,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.detect.membership import SMALLEST_MEETING, Belonging, belonging, explained_away
+from stillwatch.detect.membership import SMALLEST_MEETING, Belonging, Shown, belonging, explained_away
 from stillwatch.detect.traits import Traits
 
 Ints = npt.NDArray[np.int64]
@@ -69,7 +69,7 @@ class Growth:
         neither reaches is a seed again.
         """
         for _ in range(SPLITS_OF_A_SEED):
-            found = belonging(self.traits, seed, within=self._telling(seed))
+            found = self._belonging(seed)
             group, own = found.reaching(0.0), found.bits[: len(seed)]
             core = seed[own >= np.median(own)]
             again = self._moved(core, False, 0.0)
@@ -98,25 +98,24 @@ class Growth:
                     break
         if len(group) < SMALLEST_MEETING:
             return None
-        templates = ~self.traits.of_family("content") | self.traits.template
-        return belonging(self.traits, group, within=self._telling(group) & templates)
+        return self._belonging(group, among=~self.traits.of_family("content") | self.traits.template)
 
     def _moved(self, group: Ints, own_content: bool, least: float) -> Ints:
         """Who has `least` bits for a group, as it stands; worked out once, since many seeds grow into one group."""
         step = _digest(group), own_content, least
         if step not in self._steps:
-            found = belonging(self.traits, group, within=self._telling(group), own_content=own_content)
-            self._steps[step] = found.reaching(least)
+            self._steps[step] = self._belonging(group, own_content=own_content).reaching(least)
         return self._steps[step]
 
-    def _telling(self, group: Ints) -> Mask:
-        """The hubs that tell who belongs to a group."""
+    def _belonging(self, group: Ints, *, own_content: bool = False, among: Mask | None = None) -> Belonging:
+        """Who belongs to a group by the hubs that tell, of those `among`."""
+        shown = Shown.of(self.traits, group, within=self.traits.forming)
         key = _digest(group)
         if key not in self.public:
-            self.public[key] = explained_away(self.traits, group)
-        telling = self.within.copy()
+            self.public[key] = explained_away(self.traits, group, shown)
+        telling = self.within.copy() if among is None else self.within & among
         telling[self.public[key]] = False
-        return telling
+        return belonging(self.traits, group, within=telling, own_content=own_content, shown=shown)
 
 
 def _digest(group: Ints) -> bytes:

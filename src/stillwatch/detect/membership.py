@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from stillwatch.detect.cells import FORMING_FAMILIES, stands_out, surplus_bits
 from stillwatch.detect.traits import Traits
-from stillwatch.kernels.carriers import Edges, gather, levels, weigh
+from stillwatch.kernels.carriers import Edges, Grades, Weights, gather, odds, weigh
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -25,11 +26,11 @@ LEANING = 2.0
 HALF = 0.5
 """Pseudo-count of the rates of hubs (Krichevsky & Trofimov 1981)."""
 
-DOSES = np.array([0.1, 0.25, 0.5, 0.75, 1.0])
-"""Where doses are told apart: the share of an account's exchanges that show what its group shares."""
+GRADES = Grades(n_hubs=np.array([2.0, 3.0, 5.0, 9.0, 17.0]), dose=np.array([0.1, 0.25, 0.5, 0.75, 1.0]))
+"""Where the number of hubs that an account shares with its group is told apart, and where its dose is: the share of an
+account's exchanges that show what its group shares."""
 
-COUNTS = np.array([2.0, 3.0, 5.0, 9.0, 17.0])
-"""Where the number of hubs that an account shares with its group is told apart."""
+UNGRADED = Grades(n_hubs=np.zeros(0), dose=np.zeros(0))
 
 TINY = 2.0**-20
 """Floor of a membership e-value: no single family can rule an account out for good."""
@@ -45,32 +46,48 @@ def enriched_hubs(traits: Traits, group: Ints, *, within: Mask) -> Mask:
     a surplus that stands out among all the hubs looked at.
     """
     result = np.zeros(len(traits), bool)
+    shown = Shown.of(traits, group, within=within, least=SMALLEST_MEETING)
     for family in FORMING_FAMILIES:
-        result[_enriched(traits, group, within, family)] = True
+        result[shown.own(family, within)] = True
     return result
 
 
-def _enriched(traits: Traits, group: Ints, within: Mask, family: str) -> Ints:
-    """`enriched_hubs` of one family, ascending."""
-    n_hubs, met, observed, expected = _met(traits, group, within, family, SMALLEST_MEETING)
-    return met[stands_out(surplus_bits(observed, expected), n_hubs)]
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The hubs that some of a group carry, counted once for all that is asked of them.
 
-
-def _leaning(traits: Traits, group: Ints, within: Mask, family: str) -> Ints:
-    """The hubs of a family that lean towards a group: `LEANING` times the units it should have carry them; ascending.
-
-    One such hub says nothing; an account that carries a dozen, as all who come through one pool of exits do, does.
+    Attributes:
+        families: by family, the hubs that enough of the group's units carry, ascending; how many do; and should.
     """
-    _, met, observed, expected = _met(traits, group, within, family, 2)
-    return met[observed >= LEANING * expected]
 
+    traits: Traits
+    families: Mapping[str, tuple[Ints, Ints, Floats]]
 
-def _met(traits: Traits, group: Ints, within: Mask, family: str, least: int) -> tuple[int, Ints, Ints, Floats]:
-    """Of a family's hubs `within`: how many, those that `least` of a group carry, how many do and should."""
-    hubs = traits.span(family)
-    looked_at = within[hubs] & traits.of_family(family)[hubs]
-    n_hubs = int(np.count_nonzero(looked_at))
-    return n_hubs, *traits.incidence(family).met(group, looked_at, first=hubs.start, least=least)
+    @classmethod
+    def of(cls, traits: Traits, group: Ints, *, within: Mask, least: int = 2) -> Shown:
+        """Count the hubs `within` that `least` units of a group carry."""
+        found = {}
+        for family in FORMING_FAMILIES:
+            hubs = traits.span(family)
+            looked_at = within[hubs] & traits.of_family(family)[hubs]
+            found[family] = traits.incidence(family).met(group, looked_at, first=hubs.start, least=least)
+        return cls(traits, found)
+
+    def own(self, family: str, within: Mask) -> Ints:
+        """Those of `within` the group made its own, as `enriched_hubs`; ascending."""
+        hubs, observed, expected = self.families[family]
+        met = within[hubs] & (observed >= SMALLEST_MEETING)
+        span = self.traits.span(family)
+        n_hubs = int(np.count_nonzero(within[span] & self.traits.of_family(family)[span]))
+        return hubs[met][stands_out(surplus_bits(observed[met], expected[met]), n_hubs)]
+
+    def leaning(self, family: str, within: Mask) -> Ints:
+        """Those of `within` that lean to the group: `LEANING` times the units it should have carry them; ascending.
+
+        One such hub says nothing; an account that carries a dozen, as all who come through one pool of exits do, does.
+        """
+        hubs, observed, expected = self.families[family]
+        return hubs[within[hubs] & (observed >= LEANING * expected)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +117,23 @@ class Belonging:
         return np.sort(self.accounts[self.bits >= least])
 
 
-def explained_away(traits: Traits, group: Ints) -> Ints:
+def explained_away(traits: Traits, group: Ints, shown: Shown | None = None) -> Ints:
     """Templates of the group that a third or more of their users outside it use too, if it has others.
 
     A public judge prompt that a campaign also sends says nothing about those who send it; where a group has no
     template of its own, nothing is explained away. How many of the group use one is told by its core, the half of it
-    that fits best: users of a public template who got in for that alone must not vouch for it.
+    that fits best by what the group made its own: users of a public template who got in for that alone must not vouch
+    for it.
+
+    Args:
+        shown: what the group shows `within` the hubs that form groups; counted here by default.
     """
-    own = _enriched(traits, group, traits.forming, "content")
+    shown = shown or Shown.of(traits, group, within=traits.forming)
+    of_families = [shown.own(family, traits.forming) for family in FORMING_FAMILIES]
+    own = of_families[FORMING_FAMILIES.index("content")]
     if not len(own):
         return own
-    bits = belonging(traits, group, within=traits.forming).bits[: len(group)]
+    bits = _belonging(traits, group, of_families, joint=True, members_only=True).bits
     core = group[bits >= np.median(bits)]
     users, users_in_core = (traits.by_account.observed(some)[own] for some in (group, core))
     carriers = traits.edges.starts[own + 1] - traits.edges.starts[own]
@@ -118,7 +141,15 @@ def explained_away(traits: Traits, group: Ints) -> Ints:
     return own[public] if not public.all() else own[:0]
 
 
-def belonging(traits: Traits, group: Ints, *, within: Mask, joint: bool = True, own_content: bool = False) -> Belonging:
+def belonging(
+    traits: Traits,
+    group: Ints,
+    *,
+    within: Mask,
+    joint: bool = True,
+    own_content: bool = False,
+    shown: Shown | None = None,
+) -> Belonging:
     """log2 odds that an account belongs to a group, from the hubs it shares with it.
 
     Per family an e-value with a published alternative: a member carries one of the hubs that lean towards the group,
@@ -137,35 +168,49 @@ def belonging(traits: Traits, group: Ints, *, within: Mask, joint: bool = True, 
         joint: take each family given the one before and every hub that leans; False while a group grows, when only
             hubs it made its own count, and the members it has not reached yet are no outsiders to learn from.
         own_content: of content, take only what the group made its own.
+        shown: what the group shows within these hubs and others; counted here by default.
 
     Cost: linear in the edges of the group, and of the hubs that lean to it.
     """
-    n, size = traits.share.shape[0], len(group)
-    own = {family: (_leaning if joint else _enriched)(traits, group, within, family) for family in FORMING_FAMILIES}
+    shown = shown or Shown.of(traits, group, within=within)
+    own = [(shown.leaning if joint else shown.own)(family, within) for family in FORMING_FAMILIES]
     if own_content:
-        own["content"] = np.intersect1d(own["content"], _enriched(traits, group, within, "content"), assume_unique=True)
-    carriers = gather(traits.edges, np.concatenate(list(own.values())), group, traits.by_unit.unit)
+        content = FORMING_FAMILIES.index("content")
+        own[content] = np.intersect1d(own[content], shown.own("content", within), assume_unique=True)
+    return _belonging(traits, group, own, joint=joint, members_only=False)
+
+
+def _belonging(traits: Traits, group: Ints, own: Sequence[Ints], *, joint: bool, members_only: bool) -> Belonging:
+    """`belonging` by some hubs of each family; to `members_only`, or to all who carry one."""
+    n, size = traits.share.shape[0], len(group)
+    carriers = gather(traits.edges, np.concatenate(own), group, traits.by_unit.unit)
     inside = np.arange(len(carriers.account)) < size
     met, carded = np.zeros(len(inside), bool), np.zeros(len(inside), bool)
-    ends = np.cumsum([0, *(len(hubs) for hubs in own.values())])
+    ends = np.cumsum([0, *(len(hubs) for hubs in own)])
     cards, *others = (_between(carriers.edges, first, last) for first, last in pairwise(ends))
     carded[cards.accounts] = True
     elsewhere = float(np.log2((size + 0.5) / (n - size + 0.5)))
-    bits = np.full(len(inside), elsewhere)
+    bits = np.full(size if members_only else len(inside), elsewhere)
+    told = slice(len(bits))
     for family, edges in zip(FORMING_FAMILIES[1:], others, strict=True):
         if len(edges.accounts):
-            more, lacking = _carrier_bits(edges, inside, met, carriers.unit, n, graded=family != "funding")
-            bits += np.where(carded, 0.0, more) if family == "funding" else more
+            graded = family != "funding"
+            carrying = _weigh(edges, inside, met, carriers.unit, n, n_told=len(bits))
+            more, lacking = _odds(carrying, inside, n, graded=graded)
+            bits += more if graded else np.where(carded[told], 0.0, more)
             elsewhere += lacking
             if joint:
-                met[edges.accounts] = True
+                met |= carrying.n_hubs > 0
     if len(cards.accounts):
-        vouching = inside & (bits > 0) if joint else inside
+        vouching = inside.copy()
+        if joint:
+            vouching[:size] = bits[:size] > 0
         nobody, alone = np.zeros(len(inside), bool), np.arange(len(inside), dtype=np.int32)
-        more, lacking = _carrier_bits(cards, vouching, nobody, alone, n, graded=False)
+        carrying = _weigh(cards, vouching, nobody, alone, n, n_told=len(bits))
+        more, lacking = _odds(carrying, vouching, n, graded=False)
         bits += more
         elsewhere += lacking
-    return Belonging(carriers.account, bits, elsewhere, n)
+    return Belonging(carriers.account[told], bits, elsewhere, n)
 
 
 def _between(edges: Edges, first: int, last: int) -> Edges:
@@ -174,44 +219,23 @@ def _between(edges: Edges, first: int, last: int) -> Edges:
     return Edges.of(edges.starts[first : last + 1] - start, edges.accounts[start:stop], edges.share[start:stop])
 
 
-def _carrier_bits(
-    edges: Edges, inside: Mask, met: Mask, unit: npt.NDArray[np.int32], n: int, *, graded: bool
-) -> tuple[Floats, float]:
-    """One family's e-value in bits of each carrier of any family, and that of those who carry none.
+def _weigh(edges: Edges, inside: Mask, met: Mask, unit: npt.NDArray[np.int32], n: int, *, n_told: int) -> Weights:
+    """One family's hubs, as they weigh for the first carriers of any family.
 
     Outsiders' rates are taken apart for accounts that `met` the group. `unit` is what an account is left out with:
-    accounts of one payer would vouch for one another. `graded`: weigh how many hubs a carrier shares, and how much.
+    accounts of one payer would vouch for one another.
     """
-    n_in = int(np.count_nonzero(inside))
-    n_out = n - n_in
-    weights = weigh(edges, inside=inside, met=met, unit=unit, n_outside=n_out, pseudo=HALF, shrink=SHRINK)
-    at = np.flatnonzero(weights.n_hubs)
-    own, n_hubs = inside[at], weights.n_hubs[at]
-    some_in = int(np.count_nonzero(own))
-    some_out = len(at) - some_in
-    cover = np.where(own, (some_in - 1 + HALF) / max(n_in, 1), (some_in + HALF) / (n_in + 1))
-    none_in = _lacking(some_in, n_in) / _lacking(some_out, n_out + 1)
-    none_out = _lacking(some_in, n_in + 1) / _lacking(some_out, n_out)
-    lacking = float(np.log2(none_out + TINY))
-    bits = np.where(inside, np.log2(none_in + TINY), lacking)
-    carried = np.log2(cover * weights.ratio[at] + TINY)
-    if graded:
-        dose = np.add.reduceat(weights.shares, np.cumsum(n_hubs) - n_hubs)
-        carried += _level_bits(dose, DOSES, own)
-        carried += _level_bits(n_hubs, COUNTS, own)
-    bits[at] = carried
-    return bits, lacking
+    n_outside = n - int(np.count_nonzero(inside))
+    return weigh(
+        edges, inside=inside, met=met, unit=unit, n_outside=n_outside, pseudo=HALF, shrink=SHRINK, n_told=n_told
+    )
 
 
-def _level_bits(values: npt.NDArray[np.generic], bounds: Floats, member: Mask) -> Floats:
-    """log2 of how much likelier a level is in members than in others, each account left out of its own rate."""
-    (outside, inside), place = levels(values, bounds, member)
-    n_levels, own = len(outside), np.array([[0], [1]])
-    rate_in = (np.maximum(inside - own, 0) + 1.0) / (inside.sum() - own + n_levels)
-    rate_out = (np.maximum(outside - (1 - own), 0) + 1.0) / (outside.sum() - (1 - own) + n_levels)
-    return np.asarray(np.log2(rate_in / rate_out).ravel()[place])
+def _odds(carrying: Weights, inside: Mask, n: int, *, graded: bool) -> tuple[Floats, float]:
+    """One family's e-value in bits of the carriers told, and that of those who carry none.
 
-
-def _lacking(some: int, n: int) -> float:
-    """Rate of those of n who carry none of a group's hubs, kept above 0 where all do and nobody is to be weighed."""
-    return max(1.0 - (some + HALF) / max(n, 1), TINY)
+    `graded`: weigh how many hubs a carrier shares, and how much.
+    """
+    n_outside = n - int(np.count_nonzero(inside))
+    grades = GRADES if graded else UNGRADED
+    return odds(carrying, inside=inside, n_outside=n_outside, grades=grades, pseudo=HALF, least=TINY)

@@ -5,7 +5,9 @@ Accounts are in the order of their ids, so whatever is computed here is the same
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from stillwatch.kernels.writing import SCRIPTS
 
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
+Found = TypeVar("Found")
 
 SMALLEST_COHORT = 250
 """Accounts below which a (country, script) cohort is too small to carry a null of its own and joins the rest."""
@@ -61,6 +64,7 @@ class Population:
     peer: Ints
     country: Ints
     cohort: Ints
+    _found: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.account_ids)
@@ -69,6 +73,13 @@ class Population:
     def sampled(self) -> Ints:
         """Sampled rows of each account."""
         return np.diff(self.offsets)
+
+    def once(self, name: str, find: Callable[[Population], Found]) -> Found:
+        """What `find` makes of the population, found the first time it is asked for under that name."""
+        if name not in self._found:
+            self._found[name] = find(self)
+        found: Found = self._found[name]
+        return found
 
     def counter(self, name: str) -> Ints:
         """One integer column of the profiles."""

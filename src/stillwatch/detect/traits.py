@@ -6,8 +6,9 @@ nothing in this package ever builds a pair of accounts.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,7 @@ from stillwatch.detect.population import Population
 from stillwatch.kernels.carriers import Edges
 from stillwatch.kernels.columns import frozen
 from stillwatch.kernels.hashing import HashKey, combine, hash_strings
-from stillwatch.kernels.ordering import distinct_by_run, order_by, places
-from stillwatch.records import ROWS_PER_PROFILE
+from stillwatch.kernels.ordering import distinct_by_run, most_by_run, n_distinct, places
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -133,7 +133,8 @@ class Traits:
         share = self.share.copy()
         share.data[np.repeat(gone, np.diff(share.indptr))] = 0.0
         share.eliminate_zeros()
-        by_account, by_unit, by_country = _every_way(population, share, self.alone, self.kind)
+        with ThreadPoolExecutor(1) as pool:
+            by_account, by_unit, by_country = _every_way(population, share, self.alone, self.kind, pool)
         return replace(
             self, share=share, by_hub=share.tocsc(), by_account=by_account, by_unit=by_unit, by_country=by_country
         )
@@ -155,42 +156,59 @@ def find_traits(population: Population, *, key: HashKey, threads: int = 1) -> Tr
     Cost: linear in sampled rows; memory by accounts, at most `HUBS_PER_ACCOUNT` edges per account and kind.
     """
     with ThreadPoolExecutor(threads) as pool:
-        edges = list(pool.map(lambda kind: _edges(population, kind, key), KINDS))
-        hubs = list(pool.map(lambda edge: _shared_hubs(edge[1]), edges))
-        template = np.concatenate(
-            list(pool.map(lambda kind, found: _filled_anew(population, kind, found), KINDS, hubs))
-        )
-    kinds = np.repeat(np.arange(len(KINDS)), [len(found) for found in hubs])
-    keys = np.concatenate(hubs)
-    rows, columns, shares, start = [], [], [], 0
-    alone = np.zeros((len(population), len(KINDS)), np.int64)
-    for number, ((account, value, share), found) in enumerate(zip(edges, hubs, strict=True)):
-        at = places(value, found)
-        kept = np.flatnonzero(at >= 0)
-        rows.append(account[kept])
-        columns.append(at[kept] + start)
-        shares.append(share[kept])
-        start += len(found)
-        alone[:, number] = np.bincount(account, minlength=len(population)) - np.bincount(
-            account[kept], minlength=len(population)
-        )
-    matrix = csr_matrix(
-        (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))), shape=(len(population), len(keys))
-    )
+        found = list(pool.map(lambda kind: _meeting_at(population, kind, key), KINDS))
+        kinds = np.repeat(np.arange(len(KINDS)), [len(one.hubs) for one in found])
+        starts = np.cumsum([0, *(len(one.hubs) for one in found)])
+        keys = np.concatenate([one.hubs for one in found])
+        rows = np.concatenate([one.account for one in found])
+        columns = np.concatenate([one.hub + start for one, start in zip(found, starts[:-1], strict=True)])
+        shares = np.concatenate([one.share for one in found])
+        alone = np.stack([one.alone for one in found], axis=1)
+        template = np.concatenate([one.template for one in found])
+        del found
+        matrix = csr_matrix((shares, (rows, columns)), shape=(len(population), len(keys)))
+        del rows, columns, shares
+        by_hub = pool.submit(matrix.tocsc)
+        ways = _every_way(population, matrix, alone, kinds, pool)
     tossed = combine([keys, kinds.astype(np.uint64)], key)
     coins = ((tossed[:, None] >> np.arange(SPLITS, dtype=np.uint64)) & np.uint64(1)).astype(np.int64)
-    ways = _every_way(population, matrix, alone, kinds)
-    return Traits(kinds, keys, coins, matrix, matrix.tocsc(), alone, template, *ways)
+    return Traits(kinds, keys, coins, matrix, by_hub.result(), alone, template, *ways)
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """The hubs of one kind that two accounts or more carry, and what else find_traits says of them.
+
+    Attributes:
+        hubs: keys, ascending. template: (hubs,). account, hub, share: (edges,). alone: (accounts,) as in `Traits`.
+    """
+
+    hubs: npt.NDArray[np.uint64]
+    template: Mask
+    account: Ints
+    hub: Ints
+    share: npt.NDArray[np.float64]
+    alone: Ints
+
+
+def _meeting_at(population: Population, kind: Kind, key: HashKey) -> _Met:
+    account, value, share = _edges(population, kind, key)
+    hubs = _shared_hubs(value)
+    at = places(value, hubs)
+    kept = np.flatnonzero(at >= 0)
+    n_all, n_met = (np.bincount(some, minlength=len(population)) for some in (account, account[kept]))
+    return _Met(hubs, _filled_anew(population, kind, hubs), account[kept], at[kept], share[kept], n_all - n_met)
 
 
 def _every_way(
-    population: Population, share: csr_matrix, alone: Ints, kind: Ints
+    population: Population, share: csr_matrix, alone: Ints, kind: Ints, pool: Executor
 ) -> tuple[Incidence, Incidence, Incidence]:
     """Who carries what, counted by account, by paying unit, and by paying unit within countries."""
     everyone = np.arange(len(population))
-    by_account = build_incidence(share, alone, kind, unit=everyone, cohort=population.cohort)
-    by_unit = build_incidence(share, alone, kind, unit=population.unit, cohort=population.cohort)
-    return by_account, by_unit, by_unit.with_cohorts(population.country)
+    build = partial(build_incidence, share, alone, kind, cohort=population.cohort)
+    by_account = pool.submit(build, unit=everyone)
+    by_unit = build(unit=population.unit)
+    return by_account.result(), by_unit, by_unit.with_cohorts(population.country)
 
 
 PAYLOAD = {"system": "head", "head": "tail", "tail": "head"}
@@ -207,11 +225,8 @@ def _filled_anew(population: Population, kind: Kind, hubs: npt.NDArray[np.uint64
     value, payload = population.sample[kind.name], population.sample[PAYLOAD[kind.name]]
     at = places(value, hubs)
     shown = np.flatnonzero(at >= 0)
-    at, payload = at[shown], payload[shown]
-    order = order_by(at, payload)
-    at, payload = at[order], payload[order]
-    new = np.r_[True, (at[1:] != at[:-1]) | (payload[1:] != payload[:-1])][: len(at)]
-    n_rows, n_payloads = np.bincount(at, minlength=len(hubs)), np.bincount(at, new, minlength=len(hubs))
+    at = at[shown]
+    n_rows, n_payloads = np.bincount(at, minlength=len(hubs)), n_distinct(at, payload[shown], len(hubs))
     return np.asarray(n_payloads >= FILLED_ANEW * np.maximum(n_rows, 1))
 
 
@@ -233,11 +248,7 @@ def _sampled_edges(population: Population, name: str) -> _Edges:
     owner, value, count = distinct_by_run(population.sample[name], population.offsets)
     share = count / population.sampled[owner]
     kept = np.flatnonzero(share >= SMALLEST_SHARE)
-    many = kept[np.bincount(owner[kept], minlength=len(population))[owner[kept]] > HUBS_PER_ACCOUNT]
-    # By owner, the most shown first; of equals the smallest value, in whose order they are.
-    ranked = many[np.argsort(owner[many] * (ROWS_PER_PROFILE + 1) - count[many], kind="stable")]
-    rank = np.arange(len(ranked)) - np.searchsorted(owner[ranked], owner[ranked])
-    kept = np.setdiff1d(kept, ranked[rank >= HUBS_PER_ACCOUNT], assume_unique=True)
+    kept = kept[most_by_run(owner[kept], count[kept], HUBS_PER_ACCOUNT)]
     return owner[kept], value[kept], share[kept]
 
 

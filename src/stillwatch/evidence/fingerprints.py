@@ -8,11 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.detect.digest import client_parts
+from stillwatch.detect.population import Population
 from stillwatch.evidence.harvest import ranked
 from stillwatch.evidence.ranks import rank_units
 from stillwatch.evidence.signal import Finding, Question, Subject
 from stillwatch.kernels.ordering import distinct_by_run
+from stillwatch.kernels.tallies import n_units
 
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 FEWEST_UNITS = 30
@@ -51,34 +54,39 @@ def rare_share(subject: Subject) -> Floats | None:
     A member is counted as one more of the outside units, so that members and outsiders are held to the same.
     """
     population = subject.population
+    shown = population.once("clients shown", _shown)
+    if not len(shown.owner):
+        return None
+    inside = np.zeros(len(population), bool)
+    inside[subject.candidate.members] = True
+    outside = (subject.eligible & ~inside & ~subject.set_aside)[shown.owner]
+    unit = population.unit[shown.owner]
+    n_pair, n_agent = (n_units(values, unit, where=outside) for values in (shown.pair, shown.agent))
+    known = n_agent[shown.agent] >= FEWEST_UNITS
+    rare = n_pair[shown.pair] + ~outside < RARE * (n_agent[shown.agent] + ~outside)
+    n = np.bincount(shown.owner, shown.count * known, minlength=len(population))
+    n_rare = np.bincount(shown.owner, shown.count * (known & rare), minlength=len(population))
+    return np.where(n > 0, n_rare / np.maximum(n, 1), np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Clients whose user agent and handshake were both told, and who shows them: account, sampled exchanges that do,
+    number of the pair and of the user agent; in the order of paying units."""
+
+    owner: Ints
+    count: Ints
+    pair: Ints
+    agent: Ints
+
+
+def _shown(population: Population) -> _Shown:
     owner, client, count = distinct_by_run(population.sample["client"], population.offsets)
     agent, tls = client_parts(client)
     both = np.flatnonzero((agent != 0) & (tls != 0))
-    if not len(both):
-        return None
-    owner, count = owner[both], count[both]
-    inside = np.zeros(len(population), bool)
-    inside[subject.candidate.members] = True
-    outside = subject.eligible & ~inside & ~subject.set_aside
-    _, pair_of = np.unique(client[both], return_inverse=True)
-    _, agent_of = np.unique(agent[both], return_inverse=True)
-    n_pair, n_agent = (_units(subject, owner, values, outside) for values in (pair_of, agent_of))
-    more = ~outside[owner]
-    known = n_agent[agent_of] >= FEWEST_UNITS
-    rare = n_pair[pair_of] + more < RARE * (n_agent[agent_of] + more)
-    n = np.bincount(owner[known], count[known], minlength=len(population))
-    shown = np.bincount(owner[known & rare], count[known & rare], minlength=len(population))
-    return np.where(n > 0, shown / np.maximum(n, 1), np.nan)
-
-
-def _units(
-    subject: Subject, owner: npt.NDArray[np.int64], value: npt.NDArray[np.int64], outside: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """(values,) outside units that show each value."""
-    n_units = int(subject.unit.max(initial=0)) + 1
-    here = outside[owner]
-    pairs = np.unique(value[here] * n_units + subject.unit[owner[here]])
-    return np.bincount(pairs // n_units, minlength=int(value.max(initial=-1)) + 1)
+    both = both[np.argsort(population.unit[owner[both]], kind="stable")]
+    pair_of, agent_of = (np.unique(values[both], return_inverse=True)[1] for values in (client, agent))
+    return _Shown(owner[both], count[both], pair_of, agent_of)
 
 
 BORROWED = BorrowedAgents()

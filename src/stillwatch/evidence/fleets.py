@@ -36,7 +36,7 @@ class Fleets:
         if "payment_fingerprint" not in population.accounts.column_names:
             return None
         payment = population.accounts.column("payment_fingerprint")
-        payer = joined_units(len(population), [payment])
+        payer = population.once("payers", lambda everybody: joined_units(len(everybody), [payment]))
         n = int(payer.max(initial=-1)) + 1
         known = payment.combine_chunks().is_valid().to_numpy(zero_copy_only=False)
         inside = np.zeros(len(population), bool)

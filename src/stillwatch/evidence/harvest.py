@@ -18,6 +18,8 @@ from stillwatch.evidence.ranks import Ranking, rank_units
 from stillwatch.evidence.reading import Reading
 from stillwatch.evidence.signal import Finding, Question, Subject
 from stillwatch.kernels.evalues import mean_e_log2, too_few_e_log2
+from stillwatch.kernels.rows import column_sums, holding
+from stillwatch.kernels.tallies import repeats
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -136,8 +138,8 @@ class Partition:
             return None
         draws = [_peer_draw(population, pools, turn) for turn in range(PARTITION_DRAWS)]
         owner, prompt = subject.reading.repeated
-        counts = np.array([_repeats(subject.unit, owner, prompt, draw) for draw in draws], dtype=np.float64)
-        observed = _repeats(subject.unit, owner, prompt, inside)
+        *of_draws, observed = repeats(owner, prompt, [*draws, np.flatnonzero(inside)], subject.unit).tolist()
+        counts = np.array(of_draws, dtype=np.float64)
         expected = float(counts.mean())
         if expected < 1:
             return None
@@ -168,15 +170,6 @@ PARTITION_DRAWS = 12
 """Groups of peers drawn to measure how often, and how unevenly, peers repeat one another."""
 
 
-def _repeats(unit: Ints, owner: Ints, prompt: Ints, who: Mask) -> int:
-    """Prompts sent by one more unit than the first, summed over prompts."""
-    taken = np.flatnonzero(who[owner])
-    n_units = int(unit.max(initial=0)) + 1
-    pairs = np.sort(prompt[taken] * n_units + unit[owner[taken]])
-    pairs = pairs[np.r_[True, pairs[1:] != pairs[:-1]][: len(pairs)]]
-    return int(np.count_nonzero(np.diff(pairs // n_units) == 0))
-
-
 def _peer_pools(population: Population, inside: Mask, outsiders: Mask) -> list[tuple[Ints, int]]:
     """For each peer group with members: the outsiders to draw from and how many; without those that are too few."""
     levels, n_here = np.unique(population.peer[inside], return_counts=True)
@@ -184,15 +177,15 @@ def _peer_pools(population: Population, inside: Mask, outsiders: Mask) -> list[t
     return [(pool, int(n)) for pool, n in zip(pools, n_here, strict=True) if len(pool) >= 2 * n]
 
 
-def _peer_draw(population: Population, pools: list[tuple[Ints, int]], turn: int) -> Mask:
+def _peer_draw(population: Population, pools: list[tuple[Ints, int]], turn: int) -> Ints:
     """As many outsiders of each peer group as there are members of it, in a keyed order of its own each turn."""
     account = population.profiles.column("account").to_numpy()
-    drawn = np.zeros(len(population), bool)
+    drawn = []
     for pool, n_here in pools:
         scrambled = (account[pool] + np.uint64(turn)) * np.uint64(0x9E3779B97F4A7C15)
         scrambled ^= scrambled >> np.uint64(32)
-        drawn[pool[np.argpartition(scrambled, n_here)[:n_here]]] = True
-    return drawn
+        drawn.append(pool[np.argpartition(scrambled, n_here)[:n_here]])
+    return np.concatenate(drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,15 +246,15 @@ class Contrast:
         n_theirs = reading.n_accounts[side] - n_ours
         if not (n_ours and n_theirs):
             return None
-        sum_in = grams[ours].T @ reading.weight[ours]
+        sum_in = column_sums(grams, ours, reading.weight[ours])
         mean_in, mean_out = sum_in / n_ours, (reading.gram_sums[side] - sum_in) / n_theirs
         phrases = np.argpartition(mean_out - mean_in, CONTRAST_PHRASES)[:CONTRAST_PHRASES]
         phrases = phrases[(mean_in > 2 * mean_out)[phrases]]
         if not len(phrases):
             return None
-        chosen = np.zeros(grams.shape[1], np.float32)
-        chosen[phrases] = 1.0
-        score = share_by_account(reading, grams @ chosen > 0)
+        chosen = np.zeros(grams.shape[1], bool)
+        chosen[phrases] = True
+        score = share_by_account(reading, holding(grams, chosen))
         return ranked(
             self.name, rank_units(subject, score, among=~choosers), {"phrases": len(phrases)}, question=self.question
         )
@@ -273,7 +266,6 @@ CONTRAST_PHRASES = 40
 
 def share_by_account(reading: Reading, shows: Mask) -> Floats:
     """Share of each account's prompts that show something; nan below `FEWEST_PROMPTS`, and for those read as near."""
-    n = len(reading.near)
-    total = np.bincount(reading.owner, minlength=n)
-    share = np.bincount(reading.owner, shows, minlength=n) / np.maximum(total, 1)
-    return np.where((total >= FEWEST_PROMPTS) & ~reading.near, share, np.nan)
+    n_shown = np.bincount(reading.owner[shows], minlength=len(reading.near))
+    enough = (reading.n_read >= FEWEST_PROMPTS) & ~reading.near
+    return np.where(enough, n_shown / np.maximum(reading.n_read, 1), np.nan)

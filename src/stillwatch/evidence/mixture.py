@@ -16,7 +16,7 @@ WORK = ("system", "head", "tail")
 """Kinds of traits that show what an exchange is for."""
 
 
-def belonging(subject: Subject, accounts: Ints) -> Floats:
+def share_of_work(subject: Subject, accounts: Ints) -> Floats:
     """(accounts,) share of each account's sampled exchanges that show a template the group made its own.
 
     An estimate from below: a task without the group's set words is not told from a customer's. It is reported and
@@ -37,5 +37,5 @@ def belonging(subject: Subject, accounts: Ints) -> Floats:
 
 def belonging_of_group(subject: Subject, accounts: Ints) -> dict[str, float]:
     """The median over accounts, and the ends of the middle eight tenths, by name."""
-    low, middle, high = np.quantile(belonging(subject, accounts), (0.1, 0.5, 0.9))
+    low, middle, high = np.quantile(share_of_work(subject, accounts), (0.1, 0.5, 0.9))
     return {"belongs": float(middle), "belongs_low": float(low), "belongs_high": float(high)}

@@ -18,6 +18,7 @@ from stillwatch.detect.groups import Candidate, believed
 from stillwatch.detect.population import Population
 from stillwatch.detect.texts import NEAR_BITS
 from stillwatch.evidence.reading import Reading
+from stillwatch.kernels.rows import column_sums, holding
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -68,26 +69,26 @@ def _shown(candidate: Candidate, population: Population, reading: Reading) -> tu
         others = np.flatnonzero(population.coin[owner] != side)
         ours = np.flatnonzero(((candidate.membership >= 0.5) & (population.coin == side))[owner])
         theirs = np.flatnonzero((~near & ~reading.near & (population.coin == side))[owner])
-        shows[others] = reading.grams[others] @ _phrases(reading, ours, theirs) > 0
-    counted = (np.bincount(owner, each, minlength=n) for each in (shows, np.ones(len(owner))))
-    return next(counted).astype(np.float64), next(counted).astype(np.float64)
+        shows[others] = holding(reading.grams, _phrases(reading, ours, theirs))[others]
+    return np.bincount(owner[shows], minlength=n).astype(np.float64), reading.n_read.astype(np.float64)
 
 
-def _phrases(reading: Reading, ours: Ints, theirs: Ints) -> npt.NDArray[np.float32]:
-    """(buckets,) ones at the phrases that the prompts `ours` have to themselves beside `theirs`.
+def _phrases(reading: Reading, ours: Ints, theirs: Ints) -> npt.NDArray[np.bool_]:
+    """(buckets,) which are phrases that the prompts `ours` have to themselves beside `theirs`.
 
     Those who come near are neither: of a group that lacks some of its members they may be these.
     """
-    chosen = np.zeros(reading.grams.shape[1], np.float32)
+    chosen = np.zeros(reading.grams.shape[1], bool)
     n_ours, n_theirs = (len(np.unique(reading.owner[which])) for which in (ours, theirs))
     if n_ours < FEWEST_READ or n_theirs < FEWEST_READ:
         return chosen
     inside, outside = (
-        reading.grams[which].T @ reading.weight[which] / n for which, n in ((ours, n_ours), (theirs, n_theirs))
+        column_sums(reading.grams, which, reading.weight[which]) / n
+        for which, n in ((ours, n_ours), (theirs, n_theirs))
     )
     own = np.flatnonzero((inside >= COMMON) & (inside > THEIR_OWN * outside))
     worth = inside[own] * np.log2(inside[own] / (outside[own] + 0.5 / n_theirs))
-    chosen[own[np.argsort(-worth, kind="stable")[:PHRASES]]] = 1.0
+    chosen[own[np.argsort(-worth, kind="stable")[:PHRASES]]] = True
     return chosen
 
 

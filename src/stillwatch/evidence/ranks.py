@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.signal import Subject
 from stillwatch.kernels.evalues import share_e_log2, shift_e_log2
+from stillwatch.kernels.rows import column_sums
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -191,9 +192,7 @@ def _kinship(subject: Subject, standard: Floats, outside: Ints) -> float:
     names = np.flatnonzero(size)
     score = np.bincount(row, standard[outside])[names] / size[names]
     kin, carried = units.of_kinds(KIN)
-    carried = carried[names]
-    n = np.asarray(carried.sum(axis=0)).ravel()
-    sums, squares = carried.T @ score, carried.T @ score**2
+    n, sums, squares = (column_sums(carried, names, each) for each in (np.ones(len(names)), score, score**2))
     met = np.flatnonzero((n >= KIN_UNITS[0]) & (n <= KIN_UNITS[1]))
     largest, told = LEAST_KINSHIP, False
     for kind in KIN:

@@ -32,6 +32,7 @@ class Reading:
     Attributes:
         owner: (prompts,) population position of the sender. shows: capability -> (prompts,) booleans.
         grams: (prompts, buckets) word 3-grams, or 6 characters where a script has no spaces, as ones.
+        n_read: (accounts,) prompts read of each.
         weight: (prompts,) one over the prompts read of the account, so that accounts count alike.
         gram_sums: (2, buckets) weighted sums of `grams` over accounts of either `Population.coin`.
         n_accounts: how many accounts of either coin were read.
@@ -42,6 +43,7 @@ class Reading:
     owner: Ints
     shows: Mapping[str, Mask]
     grams: csr_matrix
+    n_read: Ints
     weight: Floats
     gram_sums: Floats
     n_accounts: tuple[int, int]
@@ -64,7 +66,8 @@ def read(texts: Texts, population: Population, *, key: HashKey, threads: int = 1
     with ThreadPoolExecutor(threads) as pool:
         read_parts = list(pool.map(lambda prompts: (tag_prompts(prompts), _shingle(prompts, key)), parts))
     grams = vstack([shingled for _, shingled in read_parts], format="csr")[which]
-    weight = 1.0 / np.bincount(texts.owner, minlength=len(population))[texts.owner]
+    n_read = np.bincount(texts.owner, minlength=len(population))
+    weight = 1.0 / n_read[texts.owner]
     near = np.zeros(len(population), bool)
     near[texts.near] = True
     sides = [(population.coin[texts.owner] == side) & ~near[texts.owner] for side in (0, 1)]
@@ -72,6 +75,7 @@ def read(texts: Texts, population: Population, *, key: HashKey, threads: int = 1
         owner=texts.owner,
         shows={name: np.concatenate([shown[name] for shown, _ in read_parts])[which] for name in read_parts[0][0]},
         grams=grams,
+        n_read=n_read,
         weight=weight,
         gram_sums=np.stack([grams.T @ (weight * side) for side in sides]),
         n_accounts=(len(np.unique(texts.owner[sides[0]])), len(np.unique(texts.owner[sides[1]]))),

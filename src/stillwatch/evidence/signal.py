@@ -43,16 +43,23 @@ class Subject:
     eligible: Mask
     set_aside: Mask
     reading: Reading | None
+    _counted: dict[bool, Incidence] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def incidence(self, family: str) -> Incidence:
         """How carriers of a family are counted when it is tested: by unit, among the eligible.
 
         Accounts on one card came together, so that they lie in a group together says nothing of the card.
         """
-        ready = self.traits.by_country if family == "funding" else self.traits.by_unit
+        within_country = family == "funding"
+        if within_country not in self._counted:
+            self._counted[within_country] = self._count(within_country)
+        return self._counted[within_country]
+
+    def _count(self, within_country: bool) -> Incidence:
+        ready = self.traits.by_country if within_country else self.traits.by_unit
         if self.eligible.all() and np.array_equal(self.unit, ready.unit):
             return ready
-        traits, cohort = self.traits, self.population.country if family == "funding" else self.population.cohort
+        traits, cohort = self.traits, self.population.country if within_country else self.population.cohort
         return build_incidence(
             traits.share, traits.alone, traits.kind, unit=self.unit, cohort=cohort, eligible=self.eligible
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,50 @@ def meet(counted: Counted, members: I64, *, first: int, within: Bools, least: in
         members: accounts of a group. within: (hubs looked at,). least: 1 or more.
     """
     return _meet(counted, members, first, within, least)
+
+
+def n_units(value: I64, unit: I64, *, where: Bools) -> I64:
+    """How many units show each value, shape (values,), by the rows `where`; ascending in unit. Cost: ns a row."""
+    return _n_units(value, unit, where)
+
+
+def repeats(owner: I64, value: I64, groups: Sequence[I64], unit: I64) -> I64:
+    """How often each group's units repeat one another: pairs of a unit and a value, less values. Shape (groups,).
+
+    Args:
+        owner: (rows,) ascending. value: (rows,) from 0 up. groups: owners, each once. unit: (owners,).
+
+    Cost: ns a row of the groups' owners, and 8 bytes a value.
+    """
+    ends = np.cumsum([0, *(len(group) for group in groups)])
+    by_unit = [group[np.argsort(unit[group], kind="stable")] for group in groups]
+    return _repeats(owner, value, np.concatenate(by_unit) if groups else ends[:0], ends, unit)
+
+
+@jit
+def _n_units(value: I64, unit: I64, where: Bools) -> I64:
+    n_values = value.max() + 1 if value.size else 0
+    counts, last = np.zeros(n_values, np.int64), np.full(n_values, -1, np.int64)
+    for row in range(value.size):
+        if where[row] and last[value[row]] != unit[row]:
+            last[value[row]] = unit[row]
+            counts[value[row]] += 1
+    return counts
+
+
+@jit
+def _repeats(owner: I64, value: I64, members: I64, ends: I64, unit: I64) -> I64:
+    n_units = unit.max() + 1 if unit.size else 1
+    counts, last = np.zeros(ends.size - 1, np.int64), np.full(value.max() + 1 if value.size else 0, -1, np.int64)
+    for group in range(counts.size):
+        first = group * n_units
+        for one in members[ends[group] : ends[group + 1]]:
+            for row in range(np.searchsorted(owner, one), np.searchsorted(owner, one, side="right")):
+                before = last[value[row]]
+                if before >= first and before != first + unit[one]:
+                    counts[group] += 1
+                last[value[row]] = first + unit[one]
+    return counts
 
 
 @jit
