@@ -71,7 +71,7 @@ def joined(columns: Sequence[Column | int]) -> Column:
 
 def taken(column: Column, rows: Sequence[int]) -> Column:
     """Some rows of a column."""
-    return column.take(pa.array(rows)) if isinstance(column, pa.Array) else [column[row] for row in rows]
+    return column.take(pa.array(rows, pa.int64())) if isinstance(column, pa.Array) else [column[row] for row in rows]
 
 
 def chats(values: Column) -> Any:

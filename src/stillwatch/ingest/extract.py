@@ -96,7 +96,8 @@ class Extractor:
     def scanned(self, lines: bytes) -> Found | None:
         """What is found in the records on some lines of plain JSON; None where they are to be decoded."""
         if self.importer.explode is not None:
-            return None
+            exploded = self.importer.scan(lines, self.paths) if self.importer.scan else None
+            return None if exploded is None else self.found_in(exploded)
         try:
             return Found(*found_in(self._scanner, lines))
         except NotPlainError:

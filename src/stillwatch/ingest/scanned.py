@@ -17,11 +17,10 @@ from stillwatch.ingest.chat import CHAT_OF_ANY_SHAPE, TURNS
 from stillwatch.ingest.nodes import FIRST, Node, below
 from stillwatch.ingest.tapes import are_texts, chats, numbers, raws, reals, strings
 from stillwatch.kernels.columns import I64, Bytes
-from stillwatch.kernels.lexing import ARRAY, ESCAPED, FLOAT, INT, TEXT, Words
+from stillwatch.kernels.lexing import ARRAY, ESCAPED, FLOAT, INT, TEXT, Words, line_ends
 from stillwatch.kernels.picking import paths, pick
 from stillwatch.kernels.written import Values, texts
 
-_NEWLINE = ord("\n")
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -114,9 +113,7 @@ def lines_of(lines: bytes) -> tuple[Bytes, I64, I64]:
         except UnicodeDecodeError as error:
             raise NotPlainError from error
     data: Bytes = np.frombuffer(lines, np.uint8)
-    ends = np.flatnonzero(data == _NEWLINE)
-    if not lines.endswith(b"\n"):
-        ends = np.append(ends, len(lines))
+    ends = line_ends(data)
     return data, np.concatenate([[0], ends[:-1] + 1]), ends
 
 

@@ -21,7 +21,8 @@ _TURN = Names.of(["role", "content"])
 
 def are_texts(kinds: Kinds) -> Bools:
     """Which kinds are texts."""
-    return (kinds == TEXT) | (kinds == ESCAPED)
+    found: Bools = (kinds == TEXT) | (kinds == ESCAPED)
+    return found
 
 
 def strings(values: Values) -> pa.Array:
@@ -92,11 +93,16 @@ def chat(counts: I64, roles: pa.Array, contents: pa.Array) -> pa.Array:
 
 def chats_in(column: pa.Array) -> pa.Array | None:
     """The conversations in texts that are lists of turns as JSON; None where one is something else."""
+    given = tape_of_lists(column)
+    return None if given is None else _chat(given, *items(given, given.roots))
+
+
+def tape_of_lists(column: pa.Array) -> Tape | None:
+    """The tape of texts that are lists as JSON; None where one is something else."""
     if column.type != pa.string() or column.null_count or not len(column):
         return None
     spans = text_spans(column)
     starts, ends = spans.offsets[:-1], spans.offsets[1:]
     if (starts == ends).any() or (spans.data[starts] != ord("[")).any():
         return None
-    given = tape(spans.data, starts, ends)
-    return None if given is None else _chat(given, *items(given, given.roots))
+    return tape(spans.data, starts, ends)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.kernels.columns import Bytes, frozen
+from stillwatch.kernels.columns import I64, Bytes, frozen
 from stillwatch.kernels.compile import Word, jit
 
 I32 = npt.NDArray[np.int32]
@@ -28,6 +28,43 @@ def marked(data: Bytes) -> Words:
     marks = np.empty((len(data) // 8 + 2) * 8, np.uint8)
     _mark(frozen(data.view()), marks)
     return frozen(marks.view(np.uint64))
+
+
+def line_ends(data: Bytes) -> I64:
+    """Where each line ends: at its new line, the last where it has none at the end of `data`. Cost: .05 ns a byte."""
+    ends = np.empty(data.size, np.int64)  # of which no more is touched than there are lines
+    n = _line_ends(frozen(data.view()), ends)
+    return ends[:n].copy()
+
+
+@jit
+def _line_ends(data: Bytes, ends: I64) -> int:
+    n = 0
+    for block in range((data.size + 63) // 64):
+        start = np.uint64(block * 64)
+        stop = np.uint64(min(block * 64 + 64, data.size))
+        found = False
+        for place in range(start, stop):
+            found |= data[np.uint64(place)] == 10
+        if found:
+            for place in range(start, stop):
+                if data[np.uint64(place)] == 10:
+                    ends[n] = np.int64(place)
+                    n += 1
+    if data.size > 0 and data[data.size - 1] != 10:
+        ends[n] = data.size
+        n += 1
+    return n
+
+
+@jit
+def n_openings(data: Bytes) -> int:
+    """How many bytes may begin a value, or stand before one."""
+    n = 0
+    for at in range(data.size):
+        byte = data[at]
+        n += (byte == 44) | (byte == 58) | (byte == 91) | (byte == 123)
+    return n
 
 
 @jit
@@ -59,7 +96,7 @@ def space_end(data: Bytes, at: Word, end: Word) -> Word:
 @jit
 def plain_end(marks: Words, at: Word) -> Word:
     """The next place from `at` where a text does not just go on."""
-    word = marks[np.uint64(at >> 3)] >> np.uint64((at & 7) << 3)
+    word: Word = marks[np.uint64(at >> 3)] >> np.uint64((at & 7) << 3)
     while word == np.uint64(0):
         at = (at | 7) + 1
         word = marks[np.uint64(at >> 3)]
@@ -137,7 +174,10 @@ def number_end(data: Bytes, start: Word, end: Word) -> tuple[Word, int]:
     at = start + 1 if byte_at(data, start) == 45 else start
     digits = _digits(data, at, end)
     n_digits = digits - at
-    if n_digits == 0 or n_digits > _MOST_DIGITS or (byte_at(data, at) == 48 and n_digits > 1):
+    if n_digits == 0 or (byte_at(data, at) == 48 and n_digits > 1):
+        return -1, INT
+    # 19 digits fit into 64 bits unless the first is a nine.
+    if n_digits > _MOST_DIGITS + (byte_at(data, at) != 57):
         return -1, INT
     at, kind = digits, INT
     if at < end and byte_at(data, at) == 46:
@@ -174,3 +214,16 @@ def word_end(data: Bytes, at: Word, end: Word) -> tuple[Word, int]:
         if byte_at(data, at + n) != _WORDS[start + n]:
             return -1, kind
     return at + size, kind
+
+
+@jit
+def bare_end(data: Bytes, at: Word, end: Word) -> tuple[Word, int]:
+    """Where a number, a word or an opening bracket ends, and what kind it begins; -1 where it is none."""
+    byte = byte_at(data, at)
+    if byte == 123:
+        return at + 1, OBJECT
+    if byte == 91:
+        return at + 1, ARRAY
+    if byte == 45 or 48 <= byte <= 57:
+        return number_end(data, at, end)
+    return word_end(data, at, end)

@@ -15,23 +15,21 @@ import numpy.typing as npt
 from stillwatch.kernels.columns import I64, Bytes, frozen
 from stillwatch.kernels.compile import Word, jit
 from stillwatch.kernels.lexing import (
-    ARRAY,
+    ESCAPED,
     I32,
     NULL,
-    OBJECT,
-    TEXT,
     Words,
+    bare_end,
     byte_at,
     marked,
-    number_end,
     space_end,
     text_end,
-    word_end,
-)  # fmt: skip
+)
 from stillwatch.kernels.written import Values
 
 _DEEPEST = 64
 _LONGEST_KEY = 255
+_NONE: Word = -1
 
 
 class Paths(NamedTuple):
@@ -131,101 +129,54 @@ def _key(data: Bytes, start: Word, end: Word, node: Word, starts: I32, text: Byt
 def _pick(
     data: Bytes, marks: Words, starts: I64, ends: I64, by_length: I32, text: Bytes, where: I64, columns: I64,
     belows: I64, are_lists: Bytes, in_lists: bool, kinds: Any, first: Any, last: Any,
-) -> bool:  # one loop: every call costs, and this sees each byte  # fmt: skip
-    nodes, rows, places = np.empty(_DEEPEST, np.int64), np.empty(_DEEPEST, np.int64), np.empty(_DEEPEST, np.int64)
+) -> bool:  # fmt: skip
+    """Whether all are sound. `nodes`, `rows`, `owners` and `brackets`: of the objects and lists around a value the node,
+    the record, the column and the bracket; `column`, `row`, `below`, `is_list`: of the value to come the column that
+    takes it (-1: none), for which record, and the node that it must be (-1: any)."""
+    nodes, rows, nobody = np.empty(_DEEPEST, np.int64), np.empty(_DEEPEST, np.int64), starts.size
     owners, brackets = np.empty(_DEEPEST, np.int64), np.empty(_DEEPEST, np.int64)
-    nobody = starts.size
     for record in range(starts.size):
-        at, end = np.int64(starts[record]), np.int64(ends[record])
-        depth = 0
-        # Of the value to come: the column that takes it (-1: none), for which record, and the node that it must be.
-        column, row, below, is_list = -1, record, 0, in_lists
-        is_key = False
+        at, end, depth, is_key, is_done = np.int64(starts[record]), np.int64(ends[record]), 0, False, False
+        column, row, below, is_list = _NONE, record, 0, in_lists
         while True:
             at = space_end(data, at, end)
             if at >= end:
+                break
+            byte, start, top = byte_at(data, at), at, depth - 1
+            if is_done:  # behind a value
+                if depth == 0 or (byte != 44 and byte != brackets[top] + 2):
+                    return False
+                at, is_key = at + 1, brackets[top] == 123
+                if byte != 44:
+                    depth = top
+                    if owners[top] >= 0:
+                        last[owners[top], rows[top]] = at
+                else:  # of a list only the first item is the record's
+                    column, row, below, is_list, is_done = -1, nobody, nodes[top], False, False
+                continue
+            is_open = byte == 123 or byte == 91  # noqa: PLR1714 (numba knows no `in` here)
+            at, kind = text_end(data, marks, at + 1, end) if byte == 34 else bare_end(data, at, end)
+            # Instead of a record there may be a text, which is opened later, or null.
+            is_other = is_list != (byte == 91) if is_open else column < 0 or (byte != 34 and kind != NULL)
+            if at < 0 or depth >= _DEEPEST or (is_key and byte != 34) or (not is_key and below >= 0 and is_other):
                 return False
-            byte, start = byte_at(data, at), at
             if is_key:
-                if byte != 34:
-                    return False
-                start += 1
-                at, kind = text_end(data, marks, start, end)
-                if at < 0:
-                    return False
-                node, row = nodes[depth - 1], rows[depth - 1]
-                column, below, is_list = -1, -1, False
-                if node >= 0:
-                    if kind != TEXT:
-                        return False
-                    key = _key(data, start, at, node, by_length, text, where)
-                    if key >= 0:
-                        column, below, is_list = columns[key], belows[key], are_lists[key] != 0
-                        if row != nobody and last[column, row] != 0:
-                            return False
-                at = space_end(data, at + 1, end)
-                if at >= end or byte_at(data, at) != 58:
+                key = _key(data, start + 1, at, nodes[top], by_length, text, where) if nodes[top] >= 0 else -1
+                at, row, column, below = space_end(data, at + 1, end), rows[top], -1, -1
+                if key >= 0:
+                    column, below, is_list = columns[key], belows[key], are_lists[key] != 0
+                is_twice = column >= 0 and row != nobody and last[column, row] != 0
+                if is_twice or (kind == ESCAPED and nodes[top] >= 0) or at >= end or byte_at(data, at) != 58:
                     return False
                 at, is_key = at + 1, False
                 continue
-            if byte == 123 or byte == 91:  # noqa: PLR1714 (numba knows no `in` here)
-                if below >= 0 and is_list != (byte == 91):
-                    return False
-                at = space_end(data, at + 1, end)
-                if at >= end:
-                    return False
-                if byte_at(data, at) != byte + 2:
-                    if depth >= _DEEPEST:
-                        return False
-                    nodes[depth], rows[depth], places[depth] = below, row, start
-                    owners[depth], brackets[depth] = column, byte
-                    depth += 1
-                    is_key = byte == 123
-                    if not is_key:
-                        column, is_list = -1, False
-                    continue
-                at += 1
-                kind = OBJECT if byte == 123 else ARRAY
-            elif byte == 34:
-                start += 1
-                at, kind = text_end(data, marks, start, end)
-                if at < 0 or (below >= 0 and column < 0):
-                    return False
-                if column >= 0:
-                    kinds[column, row], first[column, row], last[column, row] = kind, start, at
-                    column = -1
-                at += 1
-            else:
-                if byte == 45 or 48 <= byte <= 57:
-                    at, kind = number_end(data, at, end)
-                else:
-                    at, kind = word_end(data, at, end)
-                if at < 0 or (below >= 0 and (kind != NULL or column < 0)):
-                    return False
             if column >= 0:
-                kinds[column, row], first[column, row], last[column, row] = kind, start, at
-            while depth > 0:
-                at = space_end(data, at, end)
-                if at >= end:
-                    return False
-                byte, bracket = byte_at(data, at), brackets[depth - 1]
-                at += 1
-                if byte == 44:
-                    is_key = bracket == 123
-                    if not is_key:
-                        # Of a list only the first item is the record's.
-                        column, below, row, is_list = -1, nodes[depth - 1], nobody, False
-                    break
-                if byte != bracket + 2:
-                    return False
-                depth -= 1
-                column = owners[depth]
-                if column >= 0:
-                    row = rows[depth]
-                    kinds[column, row], first[column, row] = OBJECT if bracket == 123 else ARRAY, places[depth]
-                    last[column, row] = at
-            if depth == 0:
-                break
-        if space_end(data, at, end) != end:
+                kinds[column, row], first[column, row], last[column, row] = kind, start + (byte == 34), at
+            at, is_done = at + (byte == 34), True
+            if is_open:
+                nodes[depth], rows[depth], owners[depth], brackets[depth] = below, row, column, byte
+                depth, at, column, is_list, is_key = depth + 1, space_end(data, at, end), -1, False, byte == 123
+                is_done = at < end and byte_at(data, at) == byte + 2
+        if depth > 0 or not is_done:
             return False
     return True

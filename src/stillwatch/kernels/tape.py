@@ -20,14 +20,15 @@ from stillwatch.kernels.lexing import (
     I32,
     NULL,
     OBJECT,
+    TEXT,
     Words,
+    bare_end,
     byte_at,
     marked,
-    number_end,
+    n_openings,
     space_end,
     text_end,
-    word_end,
-)  # fmt: skip
+)
 from stillwatch.kernels.written import Values
 
 _DEEPEST = 64
@@ -87,8 +88,7 @@ def tape(data: Bytes, starts: I64, ends: I64, *, marks: Words | None = None) -> 
 
     `marks` where they are known. Cost: about .6 ns a byte and 5 ns a value.
     """
-    # A value needs two bytes and more, but for the innermost of arrays in arrays.
-    n_most = int((ends - starts).sum()) // 2 + (_DEEPEST + 2) * (len(starts) + 1)
+    n_most = n_openings(frozen(data.view())) + len(starts)
     roots = np.empty(len(starts), np.int64)
     kind = np.empty(n_most, np.uint8)
     first, last, after = (np.empty(n_most, np.int32) for _ in range(3))
@@ -115,6 +115,25 @@ def members(given: Tape, objects: I64, names: Names) -> I64 | None:
     return out if _members(*_of(given), frozen(objects.view()), *names, out) else None
 
 
+def named(given: Tape, keys: I64, names: Names) -> I64 | None:
+    """Of each text the place of the name that it is, -1 where it is none; None where one has an escape, or is no text.
+
+    Where `keys` has -1 there is no text, and no name.
+    """
+    out = np.full(len(keys), -1, np.int64)
+    return out if _named(*_of(given), frozen(keys.view()), *names, out) else None
+
+
+def sole(given: Tape, objects: I64, names: Names) -> tuple[I64, I64] | None:
+    """Of each object its one named member, unless it is null: which name it has, and where it lies; -1 for none.
+
+    None as in `members`, and where an object has two.
+    """
+    which, spots = np.full(len(objects), -1, np.int64), np.full(len(objects), -1, np.int64)
+    is_sound = _sole(*_of(given), frozen(objects.view()), *names, which, spots)
+    return (which, spots) if is_sound else None
+
+
 def items(given: Tape, arrays: I64) -> tuple[I64, I64]:
     """Where the items of each array lie, in a row, and how many each has; 0 for what is no array."""
     counts = np.zeros(len(arrays), np.int64)
@@ -134,78 +153,50 @@ def _of(given: Tape) -> tuple[Bytes, Bytes, I32, I32, I32]:
 @jit
 def _tape(
     data: Bytes, marks: Words, starts: I64, ends: I64, roots: I64, kinds: Bytes, first: I32, last: I32, after: I32
-) -> int:  # one loop: every call costs, and this sees each byte
+) -> int:  # fmt: skip
     stack = np.empty(_DEEPEST, np.int64)
     n = 0
     for row in range(starts.size):
-        at, end = starts[row], ends[row]
-        depth, is_key = 0, False
+        at, end, depth = np.int64(starts[row]), np.int64(ends[row]), 0
+        is_key, is_done = False, False
         roots[row] = n
         while True:
             at = space_end(data, at, end)
-            if at >= end or n >= kinds.size:
-                return -1
-            byte, entry = byte_at(data, at), n
-            n += 1
-            first[entry] = at
-            if byte == 34:
-                first[entry] = at + 1
-                at, kind = text_end(data, marks, at + 1, end)
-                if at < 0:
-                    return -1
-                kinds[entry], last[entry] = kind, at
-                at += 1
-                if is_key:
-                    after[entry] = n
-                    at = space_end(data, at, end)
-                    if at >= end or byte_at(data, at) != 58:
-                        return -1
-                    at, is_key = at + 1, False
-                    continue
-            elif is_key:
-                return -1
-            elif byte == 123 or byte == 91:  # noqa: PLR1714 (numba knows no `in` here)
-                kinds[entry] = OBJECT if byte == 123 else ARRAY
-                at += 1
-                at = space_end(data, at, end)
-                if at >= end:
-                    return -1
-                if byte_at(data, at) != byte + 2:
-                    if depth >= _DEEPEST:
-                        return -1
-                    stack[depth] = entry
-                    depth += 1
-                    is_key = byte == 123
-                    continue
-                at += 1
-                last[entry] = at
-            else:
-                if byte == 45 or 48 <= byte <= 57:
-                    at, kind = number_end(data, at, end)
-                else:
-                    at, kind = word_end(data, at, end)
-                if at < 0:
-                    return -1
-                kinds[entry], last[entry] = kind, at
-            after[entry] = n
-            while depth > 0:
-                at = space_end(data, at, end)
-                if at >= end:
-                    return -1
-                around = stack[depth - 1]
-                is_key = kinds[around] == OBJECT
-                byte = byte_at(data, at)
-                at += 1
-                if byte == 44:
-                    break
-                if byte != (125 if is_key else 93):
-                    return -1
-                last[around], after[around] = at, n
-                depth -= 1
-            if depth == 0:
+            if at >= end:
                 break
-        at = space_end(data, at, end)
-        if at != end:
+            byte = byte_at(data, at)
+            if is_done:  # behind a value
+                if depth == 0:
+                    return -1
+                around, at = stack[depth - 1], at + 1
+                is_key = kinds[around] == OBJECT
+                if byte == 44:
+                    is_done = False
+                elif byte == (125 if is_key else 93):
+                    last[around], after[around], depth = at, n, depth - 1
+                else:
+                    return -1
+                continue
+            if n >= kinds.size or depth >= _DEEPEST or (is_key and byte != 34):
+                return -1
+            first[n], n = at + (byte == 34), n + 1
+            if byte == 123 or byte == 91:  # noqa: PLR1714 (numba knows no `in` here)
+                kinds[n - 1], stack[depth], is_key = OBJECT if byte == 123 else ARRAY, n - 1, byte == 123
+                at, depth = space_end(data, at + 1, end), depth + 1
+                is_done = at < end and byte_at(data, at) == byte + 2
+                continue
+            at, kind = text_end(data, marks, at + 1, end) if byte == 34 else bare_end(data, at, end)
+            if at < 0:
+                return -1
+            kinds[n - 1], last[n - 1], after[n - 1] = kind, at, n
+            at += byte == 34
+            if is_key:
+                at = space_end(data, at, end)
+                if at >= end or byte_at(data, at) != 58:
+                    return -1
+                at += 1
+            is_key, is_done = False, not is_key
+        if depth > 0 or not is_done:
             return -1
     return n
 
@@ -216,12 +207,10 @@ def name_of(data: Bytes, start: int, end: int, text: Bytes, where: I64, by_lengt
     length = end - start
     if length + 1 < by_length.size:
         for name in range(by_length[length], by_length[length + 1]):
-            same, begin = True, where[name]
-            for n in range(length):
-                if data[start + n] != text[begin + n]:
-                    same = False
-                    break
-            if same:
+            begin, n = where[name], 0
+            while n < length and data[np.uint64(start + n)] == text[np.uint64(begin + n)]:
+                n += 1
+            if n == length:
                 return name
     return -1
 
@@ -247,6 +236,48 @@ def _members(
                     return False
                 out[order[name], row] = key + 1
             key = np.int64(after[key + 1])
+    return True
+
+
+@jit
+def _sole(
+    data: Bytes, kind: Bytes, first: I32, last: I32, after: I32, objects: I64,
+    text: Bytes, where: I64, by_length: I64, order: I64, which: I64, spots: I64,
+) -> bool:  # fmt: skip
+    for row in range(objects.size):
+        spot = objects[row]
+        if spot < 0:
+            continue
+        if kind[spot] != OBJECT:
+            return False
+        key, end, is_found = np.int64(spot + 1), np.int64(after[spot]), False
+        while key < end:
+            if kind[key] == ESCAPED:
+                return False
+            name = name_of(data, first[key], last[key], text, where, by_length)
+            if name >= 0:
+                if is_found:
+                    return False
+                is_found = True
+                if kind[key + 1] != NULL:
+                    which[row], spots[row] = order[name], key + 1
+            key = np.int64(after[key + 1])
+    return True
+
+
+@jit
+def _named(
+    data: Bytes, kind: Bytes, first: I32, last: I32, after: I32, keys: I64,
+    text: Bytes, where: I64, by_length: I64, order: I64, out: I64,
+) -> bool:  # fmt: skip
+    for row in range(keys.size):
+        spot = keys[row]
+        if spot >= 0:
+            if kind[spot] != TEXT:
+                return False
+            name = name_of(data, first[spot], last[spot], text, where, by_length)
+            if name >= 0:
+                out[row] = order[name]
     return True
 
 

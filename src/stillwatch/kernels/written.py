@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from stillwatch.kernels.columns import I64, Bytes, frozen
 from stillwatch.kernels.compile import Word, jit
-from stillwatch.kernels.lexing import ESCAPED, I32, INT, NULL, byte_at, hex_at
+from stillwatch.kernels.lexing import ESCAPED, I32, INT, NULL, TEXT, byte_at, hex_at, number_end
 
 
 class Values(NamedTuple):
@@ -39,9 +40,16 @@ def whole(values: Values) -> I64:
     return out
 
 
+def are_whole(values: Values) -> npt.NDArray[np.bool_]:
+    """Which values, texts among them, are written as nothing but the digits of a whole number that `whole` can read."""
+    out = np.zeros(len(values.kind), np.bool_)
+    _are_whole(*_of(values), out)
+    return out
+
+
 def _of(values: Values) -> tuple[Bytes, Bytes, I32, I32]:
-    kind, first, last = (np.ascontiguousarray(one).view() for one in values[1:])
-    return frozen(values.data.view()), frozen(kind), frozen(first), frozen(last)
+    kind, first, last = np.ascontiguousarray(values.kind), *map(np.ascontiguousarray, (values.first, values.last))
+    return frozen(values.data.view()), frozen(kind.view()), frozen(first.view()), frozen(last.view())
 
 
 @jit
@@ -97,7 +105,7 @@ def _resolved(data: Bytes, at: Word, end: Word, out: Bytes, n: Word) -> Word:
 
 @jit
 def _texts(data: Bytes, kind: Bytes, first: I32, last: I32, out: Bytes, offsets: I32) -> int:
-    n = 0
+    n: Word = 0
     offsets[0] = 0
     for row in range(kind.size):
         if kind[row] == ESCAPED:
@@ -112,10 +120,19 @@ def _texts(data: Bytes, kind: Bytes, first: I32, last: I32, out: Bytes, offsets:
 
 
 @jit
+def _are_whole(data: Bytes, kind: Bytes, first: I32, last: I32, out: npt.NDArray[np.bool_]) -> None:
+    for row in range(kind.size):
+        if kind[row] == INT or kind[row] == TEXT:
+            end, found = number_end(data, np.int64(first[row]), np.int64(last[row]))
+            out[row] = end == last[row] and found == INT
+
+
+@jit
 def _whole(data: Bytes, kind: Bytes, first: I32, last: I32, out: I64) -> None:
     for row in range(kind.size):
         if kind[row] == INT:
-            at, value = np.int64(first[row]), np.int64(0)
+            at: Word = np.int64(first[row])
+            value: Word = np.int64(0)
             is_negative = data[at] == 45
             if is_negative:
                 at += 1
