@@ -30,6 +30,7 @@ from stillwatch.kernels.written import Values
 _DEEPEST = 64
 _LONGEST_KEY = 255
 _NONE: Word = -1
+_TOP: Word = 0
 
 
 class Paths(NamedTuple):
@@ -126,18 +127,25 @@ def _key(data: Bytes, start: Word, end: Word, node: Word, starts: I32, text: Byt
 
 
 @jit
+def _stack() -> Any:
+    return np.empty(_DEEPEST, np.int64)
+
+
+@jit
 def _pick(
     data: Bytes, marks: Words, starts: I64, ends: I64, by_length: I32, text: Bytes, where: I64, columns: I64,
     belows: I64, are_lists: Bytes, in_lists: bool, kinds: Any, first: Any, last: Any,
 ) -> bool:  # fmt: skip
-    """Whether all are sound. `nodes`, `rows`, `owners` and `brackets`: of the objects and lists around a value the node,
-    the record, the column and the bracket; `column`, `row`, `below`, `is_list`: of the value to come the column that
-    takes it (-1: none), for which record, and the node that it must be (-1: any)."""
-    nodes, rows, nobody = np.empty(_DEEPEST, np.int64), np.empty(_DEEPEST, np.int64), starts.size
-    owners, brackets = np.empty(_DEEPEST, np.int64), np.empty(_DEEPEST, np.int64)
+    """Whether all are sound.
+
+    `nodes`, `rows`, `owners`, `brackets`: of the objects and lists around a value the node, record, column and bracket.
+    `column`, `row`, `below`, `is_list`: of the value to come the column that takes it (-1: none), for which record, and
+    the node that it must be (-1: any); instead there may be a text, which is opened later, or null.
+    """
+    nodes, rows, owners, brackets, nobody = _stack(), _stack(), _stack(), _stack(), starts.size
     for record in range(starts.size):
         at, end, depth, is_key, is_done = np.int64(starts[record]), np.int64(ends[record]), 0, False, False
-        column, row, below, is_list = _NONE, record, 0, in_lists
+        column, row, below, is_list = _NONE, record, _TOP, in_lists
         while True:
             at = space_end(data, at, end)
             if at >= end:
@@ -156,7 +164,6 @@ def _pick(
                 continue
             is_open = byte == 123 or byte == 91  # noqa: PLR1714 (numba knows no `in` here)
             at, kind = text_end(data, marks, at + 1, end) if byte == 34 else bare_end(data, at, end)
-            # Instead of a record there may be a text, which is opened later, or null.
             is_other = is_list != (byte == 91) if is_open else column < 0 or (byte != 34 and kind != NULL)
             if at < 0 or depth >= _DEEPEST or (is_key and byte != 34) or (not is_key and below >= 0 and is_other):
                 return False

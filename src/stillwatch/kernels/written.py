@@ -104,7 +104,7 @@ def _resolved(data: Bytes, at: Word, end: Word, out: Bytes, n: Word) -> Word:
 
 
 @jit
-def _texts(data: Bytes, kind: Bytes, first: I32, last: I32, out: Bytes, offsets: I32) -> int:
+def _texts(data: Bytes, kind: Bytes, first: I32, last: I32, out: Bytes, offsets: I32) -> Word:
     n: Word = 0
     offsets[0] = 0
     for row in range(kind.size):
