@@ -1,21 +1,24 @@
-"""importers: rows a second that one core reads from each JSON format, against decoding the same lines and no more.
+"""importers: rows a second that one core reads from each format, against decoding the same records and no more.
 
     python benchmarks/importers.py [--rows 20000] [--runs 5] [--write benchmarks/importers.md]
 
 Every row is a conversation of its own: a system prompt, a prompt and an answer of some hundred characters, in records
 as large as the programs write them (LiteLLM's with its price table). Reading is `open_logs(...).batches()`: recognise,
 decode, map, conform, with all canonical columns. Time is that of the reading thread; the files' fingerprints, which
-another thread works out beside it, are not in it. The peer is `msgspec.json.decode` of each line into plain objects.
+another thread works out beside it, are not in it. The peer is `msgspec.json.decode` of each line into plain objects,
+and for OTLP in protobuf `ParseFromString` of each export by opentelemetry-proto, where that is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
 import statistics
+import struct
 import sys
 import tempfile
 import time
@@ -28,8 +31,14 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from stillwatch.ingest.formats import protobuf
 from stillwatch.ingest.source import open_logs
 from tests import conversation as one
+
+try:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest as Export
+except ImportError:
+    Export = None
 
 BAR_ROWS = 50_000
 SEED = 1
@@ -101,6 +110,51 @@ def write(path: Path, make: Callable[[int, str, str], Any], n_rows: int) -> None
             file.write(json.dumps(make(n, prompt, answer)) + "\n")
 
 
+def field(number: int, value: bytes | int | float) -> bytes:
+    """A field of a protobuf message: bytes behind their length, a number as a varint, a fraction as eight bytes."""
+    if isinstance(value, float):
+        return varint(number << 3 | 1) + struct.pack("<d", value)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def varint(number: int) -> bytes:
+    """A number, seven bits to a byte."""
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+def any_value(value: Any) -> bytes:
+    """A value of OTLP/JSON as protobuf."""
+    ((name, told),) = value.items()
+    if name == "arrayValue":
+        return field(5, b"".join(field(1, any_value(one)) for one in told["values"]))
+    if name == "stringValue":
+        return field(1, told.encode())
+    return field(3, int(told)) if name == "intValue" else field(4, float(told))
+
+
+def encoded(export: Any) -> bytes:
+    """An export of one span as protobuf."""
+    span = export["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    pairs = [field(1, pair["key"].encode()) + field(2, any_value(pair["value"])) for pair in span["attributes"]]
+    ids = field(1, bytes.fromhex(span["traceId"])) + field(2, bytes.fromhex(span["spanId"]))
+    start = varint(7 << 3 | 1) + struct.pack("<Q", int(span["startTimeUnixNano"]))
+    inside = ids + field(5, span["name"].encode()) + start + b"".join(field(9, pair) for pair in pairs)
+    return field(1, field(2, field(2, inside)))
+
+
+def write_protobuf(path: Path, make: Callable[[int, str, str], Any], n_rows: int) -> None:
+    """Write the same exports in protobuf, each behind its length."""
+    written = path.with_suffix(".jsonl")
+    write(written, make, n_rows)
+    with path.open("wb") as file, written.open("rb") as lines:
+        for line in lines:
+            export = encoded(json.loads(line))
+            file.write(len(export).to_bytes(4, "big") + export)
+    written.unlink()
+
+
 def read(path: Path, n_rows: int) -> float:
     """Seconds of the reading thread for all rows."""
     source = open_logs([path], now=datetime(2026, 11, 21, tzinfo=UTC))
@@ -113,12 +167,16 @@ def read(path: Path, n_rows: int) -> float:
 
 
 def decode(path: Path) -> float:
-    """Seconds to decode each line of a log, and no more."""
-    lines = path.read_bytes().splitlines()
-    decoder = msgspec.json.Decoder()
+    """Seconds to decode each record of a log, and no more; not a number where what decodes it is not installed."""
+    if path.suffix == ".jsonl":
+        records, decoded = path.read_bytes().splitlines(), msgspec.json.Decoder().decode
+    elif Export is None:
+        return math.nan
+    else:
+        records, decoded = protobuf.exports(path.read_bytes())[0], Export.FromString
     started = time.thread_time()
-    for line in lines:
-        decoder.decode(line)
+    for record in records:
+        decoded(record)
     return time.thread_time() - started
 
 
@@ -131,7 +189,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     lines = [
-        f"# Importers: {options.rows:,} rows of each JSON format on one core",
+        f"# Importers: {options.rows:,} rows of each format on one core",
         "",
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"msgspec {msgspec.__version__}, seed {SEED}. Load average when it began: {os.getloadavg()[0]:.1f}.",
@@ -142,17 +200,20 @@ def main() -> None:
     ]
     below: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, make in records(options.rows).items():
+        makers = records(options.rows)
+        makers["otlp, protobuf"] = makers["otlp"]
+        for name, make in makers.items():
             if options.only in (None, name):
-                path = Path(folder) / f"{name}.jsonl"
-                write(path, make, options.rows)
+                is_json = not name.endswith("protobuf")
+                path = Path(folder) / f"{name}.{'jsonl' if is_json else 'binpb'}"
+                (write if is_json else write_protobuf)(path, make, options.rows)
                 read(path, options.rows)
                 pairs = [(read(path, options.rows), decode(path)) for _ in range(options.runs)]
                 middle, best = statistics.median(a for a, _ in pairs), min(a for a, _ in pairs)
                 ratio = statistics.median(a / b for a, b in pairs)
                 size = path.stat().st_size
                 rates = f"{options.rows / middle:,.0f} | {options.rows / best:,.0f} | {size / middle / 1e6:,.0f}"
-                lines.append(f"| {name} | {size // options.rows:,} | {rates} | {ratio:.2f} |")
+                lines.append(f"| {name} | {size // options.rows:,} | {rates} | {ratio:.2f} |".replace("nan", "-"))
                 below += [name] if options.rows / middle < BAR_ROWS else []
                 print(lines[-1], flush=True)
                 path.unlink()

@@ -386,6 +386,37 @@ def test_prompts_of_several_files_all_arrive(threads: int, tmp_path: Path, now: 
     assert len(done) == 4 and min(done) == 0
 
 
+def test_parts_read_side_by_side_are_the_same_rows(
+    tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the threads: the same rows, rejects and rows of each file; progress only grows, and ends at the end."""
+    monkeypatch.setattr("stillwatch.ingest.parquet._PART_BATCHES", 0)
+    first, day = 1_793_000_000, 86_400
+    for number in range(3):
+        rows = {
+            "account_id": [None if n % 50 == 7 else f"a{n % 9}" for n in range(400)],
+            "ts": [first + 100 * day if n % 40 == 3 else first + 1_000 * n for n in range(400)],
+            "prompt": [f"{number} of {n}" for n in range(400)],
+        }
+        pq.write_table(pa.table(rows), tmp_path / f"{number}.parquet", row_group_size=37)
+    read = {}
+    for threads in (1, 2, 5):
+        source = open_logs([tmp_path], now=now, threads=threads)
+        steps: list[tuple[int, int]] = []
+        batches = list(source.batches(since=datetime.fromtimestamp(first + 9_000, UTC), on_progress=_kept(steps)))
+        assert len(batches) > 10
+        done = [part for part, _ in steps]
+        assert done == sorted(done) and steps[-1][0] == steps[-1][1]
+        found = sorted((row for batch in batches for row in batch.to_pylist()), key=lambda row: str(row["prompt"]))
+        read[threads] = (found, source.rejects(), [file.n_rows for file in source.describe().files])
+    assert read[1] == read[2] == read[5]
+    assert read[1][2] == [400, 400, 400]
+
+
+def _kept(steps: list[tuple[int, int]]) -> Callable[[int, int], None]:
+    return lambda done, total: steps.append((done, total))
+
+
 def test_a_signal_ends_a_query() -> None:
     """What DuckDB makes of a signal is an interrupt again; any other error of a program stays what it is."""
     with pytest.raises(KeyboardInterrupt), interruptible():

@@ -22,6 +22,7 @@ import pytest
 from stillwatch.ingest.source import open_logs
 from stillwatch.ingest.times import as_us
 from stillwatch.keys import Secret
+from stillwatch.receive import receiver
 from stillwatch.receive.listener import Connection, Patience, server
 from stillwatch.receive.receiver import Receiver
 from stillwatch.receive.spool import Spool
@@ -95,12 +96,12 @@ def test_bytes_without_a_request_gain_no_time() -> None:
 
 
 @contextmanager
-def listening(folder: Path, patience: Patience) -> Iterator[int]:
+def listening(folder: Path, patience: Patience, patience_s: float = 0.05) -> Iterator[int]:
     """A receiver on a port of its own, in a thread."""
     needs_module("receive", "uvicorn")
     spools = {"litellm": Spool(folder, key=None, name="part")}
     latest = as_us(datetime(2026, 11, 22, tzinfo=UTC))
-    app = Receiver(spools, token=Secret(programs.TOKEN.encode()), latest=lambda: latest, patience_s=0.05)
+    app = Receiver(spools, token=Secret(programs.TOKEN.encode()), latest=lambda: latest, patience_s=patience_s)
     running = server(app, patience)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=running.run, args=([listener],))
@@ -206,3 +207,16 @@ def test_an_end_loses_nothing_acknowledged(how: signal.Signals, tmp_path: Path) 
     source = open_logs([tmp_path / "received" / "litellm"], now=datetime.now(UTC) + timedelta(days=1000))
     found = {name for batch in source.batches(columns=["exchange_id"]) for name in batch.column(0).to_pylist()}
     assert set(known) <= found and not source.rejects()
+
+
+def test_a_client_hears_that_its_body_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends far more than is taken is not cut off before it can read why; the connection then ends."""
+    monkeypatch.setattr(receiver, "LARGEST_BODY_BYTES", 1 << 20)
+    with listening(tmp_path, Patience(), patience_s=60) as port:
+        with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as client:
+            client.request("POST", PUSH, b"x" * (24 << 20), GIVEN)
+            answer = client.getresponse()
+            assert (answer.status, answer.getheader("connection")) == (413, "close")
+            assert b"smaller" in answer.read()
+        with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as client:
+            assert pushed(client, "next") == 200

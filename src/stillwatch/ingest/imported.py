@@ -10,7 +10,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -161,26 +161,38 @@ def _shaped(record: Mapping[str, Any], extractor: Extractor, rejects: Counter[st
 
 def _read_lines(file: LogFile, extractor: Extractor) -> Iterator[Raw]:
     with Stream(file) as stream:
-        coming = blocks(stream, _PART_BYTES)
-        for first in coming:
-            rejects, notes = Counter[str](), Counter[str]()
-            parts = chain([first], islice(coming, BLOCK_BYTES // _PART_BYTES - 1))
+        for block, n_long in blocks(stream):
+            rejects, notes = Counter[str](line_too_long=n_long), Counter[str]()
             with _uncollected():
-                found = extractor.gathered(map(extractor.found, _decoded(parts, extractor, rejects, notes)))
+                found = extractor.gathered(_found(block, extractor, rejects, notes))
             yield raw(found, stream.n_read, rejects, notes)
             del found  # its memory serves the next block
         if stream.cut:
             yield Raw(done_bytes=file.n_bytes, rejects={"truncated_file": 1})
 
 
-def _decoded(
-    parts: Iterable[tuple[bytes, int]], extractor: Extractor, rejects: Counter[str], notes: Counter[str]
-) -> Iterator[list[Any]]:
-    for block, n_long in parts:
-        rejects["line_too_long"] += n_long
-        records = decode(block, extractor, rejects, notes)
-        rejects["record_of_another_shape"] += n_empty(records, extractor)
-        yield records
+def _found(block: bytes, extractor: Extractor, rejects: Counter[str], notes: Counter[str]) -> Iterator[Found]:
+    """What the lines of a block hold. One line that is not plain shall cost few others their speed."""
+    found = extractor.scanned(block)
+    if found is not None:
+        yield found
+        return
+    for part in _parts(block):
+        found = extractor.scanned(part)
+        if found is None:
+            records = decode(part, extractor, rejects, notes)
+            rejects["record_of_another_shape"] += n_empty(records, extractor)
+            found = extractor.found(records)
+        yield found
+
+
+def _parts(block: bytes) -> Iterator[bytes]:
+    """Whole lines of a block, a part at a time."""
+    start = 0
+    while start < len(block):
+        end = block.find(b"\n", start + _PART_BYTES) + 1 or len(block)
+        yield block[start:end]
+        start = end
 
 
 @contextmanager

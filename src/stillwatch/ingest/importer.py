@@ -16,6 +16,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from stillwatch.errors import InputError
 from stillwatch.records import EXCHANGES
 
@@ -67,7 +69,7 @@ class Exploded(NamedTuple):
     """Flat rows as columns, by name, of `n_rows` values each."""
 
     n_rows: int
-    columns: Mapping[str, list[Any]]
+    columns: Mapping[str, pa.Array | list[Any]]
 
 
 def at(*paths: str, read: Callable[[Any], Any] | None = None, kind: Any = Any) -> tuple[Place, ...]:
@@ -86,6 +88,7 @@ class Importer:
             there is no model call. A path that a record lacks excludes nothing.
         explode: where one record holds many exchanges: makes flat rows of records, with those columns that are wanted,
             whose names are then the paths. names: the names of all that these rows have.
+        scan: the same rows of lines of plain JSON, without decoding them; None where they are to be decoded.
         parts: the exchanges inside a record, as records: each is read alone where the whole record cannot be.
         record: the type a record is decoded to where `explode` is given.
         whole_keys: paths that a record may also hold as one key with dots in its name.
@@ -101,6 +104,7 @@ class Importer:
     only: Mapping[str, Collection[str]] = field(default_factory=dict)
     explode: Callable[[Sequence[Any], Collection[str]], Exploded] | None = None
     names: Callable[[Sequence[Any]], Iterable[str]] | None = None
+    scan: Callable[[bytes, Collection[str]], Exploded | None] | None = None
     parts: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]] | None = None
     record: Any = Any
     whole_keys: tuple[str, ...] = ()

@@ -146,7 +146,8 @@ def _canonical(cells: Mapping[str, Any], rows: Sequence[int]) -> pa.Table:
     columns = {REQUEST: _texts([cells[REQUEST][row] for row in rows])}
     for field in EXCHANGES:
         values = _taken(cells[field.name], rows) if field.name in cells else []
-        if field.name == "ts" or any(value is not None for value in values):
+        n_told = len(values) - (values.null_count if isinstance(values, pa.Array) else values.count(None))
+        if field.name == "ts" or n_told:
             columns[field.name] = cast(values, field.type, field.name, Counter())[0]
     return pa.table(columns)
 

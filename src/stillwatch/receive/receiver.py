@@ -39,6 +39,9 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 LARGEST_BODY_BYTES = 64 << 20
 """Of a request, unpacked."""
 
+_DRAINED_BYTES = 256 << 20
+"""Of a body too large, read and let go before it is cut off."""
+
 HELD_BYTES = 512 << 20
 """Of all requests that are still on their way, packed; one more is told to come again."""
 
@@ -122,7 +125,9 @@ class Receiver:
         await send({"type": "http.response.body", "body": answer})
 
     async def _body(self, receive: Receive) -> bytes:
-        held, size = [], 0
+        held: list[bytes] = []
+        size = n_held = 0
+        too_large = Refused(413, f"more than {LARGEST_BODY_BYTES >> 20} MiB; send smaller batches")
         try:
             async with asyncio.timeout(self._patience_s):
                 while True:
@@ -130,19 +135,26 @@ class Receiver:
                     if message["type"] == "http.disconnect":
                         raise Refused(400, "the request ended early")
                     piece = message.get("body", b"")
-                    held.append(piece)
                     size += len(piece)
-                    self._n_held += len(piece)
+                    is_last = not message.get("more_body")
                     if size > LARGEST_BODY_BYTES:
-                        raise Refused(413, f"more than {LARGEST_BODY_BYTES >> 20} MiB; send smaller batches")
+                        # A client that is still sending loses the answer when it is cut off: what comes is let go.
+                        self._n_held, held, n_held = self._n_held - n_held, [], 0
+                        if is_last or size > LARGEST_BODY_BYTES + _DRAINED_BYTES:
+                            raise too_large
+                        continue
+                    held.append(piece)
+                    n_held += len(piece)
+                    self._n_held += len(piece)
                     if self._n_held > HELD_BYTES:
                         raise Refused(503, "too much is on its way; send it again later")
-                    if not message.get("more_body"):
+                    if is_last:
                         return b"".join(held)
         except TimeoutError:
-            raise Refused(408, f"the body did not come within {self._patience_s:g} s") from None
+            late = Refused(408, f"the body did not come within {self._patience_s:g} s")
+            raise (too_large if size > LARGEST_BODY_BYTES else late) from None
         finally:
-            self._n_held -= size
+            self._n_held -= n_held
 
     def _admit(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         given = headers.get(b"authorization", b"")

@@ -39,7 +39,7 @@ class Attributes(NamedTuple):
     """
 
     are_calls: list[bool]
-    columns: dict[str, list[Any]]
+    columns: dict[str, Any]
     numbered: list[Mapping[str, Any]]
 
 

@@ -7,10 +7,14 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import chain, islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from stillwatch.ingest.cells import Column, listed
 from stillwatch.ingest.chat import (
     Turn,
     answer,
@@ -22,6 +26,10 @@ from stillwatch.ingest.chat import (
     stop_reason,
 )
 from stillwatch.ingest.formats.attributes import NUMBERED
+from stillwatch.ingest.tapes import are_texts, chat, strings, tape_of_lists
+from stillwatch.kernels.columns import I64
+from stillwatch.kernels.lexing import NULL, OBJECT
+from stillwatch.kernels.tape import Names, Tape, items, members, named
 
 
 class Part(msgspec.Struct, gc=False):
@@ -42,13 +50,20 @@ class Message(msgspec.Struct, gc=False):
     tool_calls: list[Any] | None = None
 
 
+_MESSAGE, _PART = Names.of("role parts finish_reason tool_calls".split()), Names.of(["type", "content"])
+_CALLED = Names.of(["tool_call", "tool_use"])
 _MESSAGES = msgspec.json.Decoder(list[Message])
 _REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
 _ROLE, _PARTS, _STOP = attrgetter("role"), attrgetter("parts"), attrgetter("finish_reason")
 
 
-def conversations(asked: Sequence[Any]) -> list[Any]:
+def conversations(asked: Column) -> Column:
     """Turns of each; where all have the usual shape, messages of parts as JSON, they are read at once."""
+    if isinstance(asked, pa.Array):
+        told = _messages_in(asked)
+        if told is not None:
+            return chat(told.counts, told.roles, told.texts)
+        asked = [text or () for text in listed(asked)]
     decoded = _decoded(asked)
     if decoded is None:
         return list(map(_conversation, asked))
@@ -76,8 +91,14 @@ def _conversation(asked: Any) -> Any:
     return conversation(asked or [])
 
 
-def answers(said: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+def answers(said: Column) -> tuple[Column, Column, Column]:
     """Of each answer its text, how many tools it calls, and why it ended."""
+    if isinstance(said, pa.Array):
+        messages = _messages_in(said)
+        if messages is not None and messages.counts.all():
+            firsts = pa.array(np.cumsum(messages.counts) - messages.counts)
+            return messages.texts.take(firsts), [0] * len(said), messages.stops.take(firsts)
+        said = [text or () for text in listed(said)]
     decoded = _decoded(said)
     if decoded is None or not all(decoded):
         texts, calls, stops = zip(*map(_answer, said), strict=True) if said else ((), (), ())
@@ -123,6 +144,75 @@ def _text(message: Message) -> str | None:
         return text
     texts = [text for part in message.parts if (text := prose(part.content) or prose(part.text)) is not None]
     return "\n".join(texts) if texts else None
+
+
+class _Messages(NamedTuple):
+    """Messages that all are one part of text: how many each conversation has, and what stands in them, in a row."""
+
+    counts: I64
+    roles: pa.Array
+    texts: pa.Array
+    stops: pa.Array
+
+
+def _messages_in(column: pa.Array) -> _Messages | None:
+    """The messages in texts, without decoding them; None where one is not plain, or no one part of text."""
+    given = tape_of_lists(column)
+    if given is None:
+        return None
+    places, counts = items(given, given.roots)
+    found = members(given, places, _MESSAGE) if _are(given, places, OBJECT) else None
+    if found is None:
+        return None
+    roles, parts, stops, calls = found
+    inside, n_parts = items(given, parts)
+    if (n_parts != 1).any() or (given.at(calls).kind != NULL).any() or not _are(given, inside, OBJECT):
+        return None
+    found = members(given, inside, _PART)
+    if found is None:
+        return None
+    kinds = named(given, np.where(given.at(found[0]).kind == NULL, -1, found[0]), _CALLED)
+    contents = given.at(found[1])
+    are_sound = all(_are_texts_or_null(given, spots) for spots in (roles, stops)) and are_texts(contents.kind).all()
+    if kinds is None or (kinds >= 0).any() or not are_sound or (contents.last == contents.first).any():
+        return None
+    return _Messages(counts, strings(given.at(roles)), strings(contents), strings(given.at(stops)))
+
+
+def _are(given: Tape, spots: I64, kind: int) -> bool:
+    return bool((given.kind[spots] == kind).all())
+
+
+def _are_texts_or_null(given: Tape, spots: I64) -> bool:
+    kinds = given.at(spots).kind
+    return bool((are_texts(kinds) | (kinds == NULL)).all())
+
+
+def with_systems(turns: Column, systems: Column) -> Column:
+    """The turns of each behind a system prompt that is told apart, unless they begin with one."""
+    if not (isinstance(turns, pa.Array) and isinstance(systems, pa.Array) and systems.type == pa.string()):
+        return list(map(with_system, listed(turns), listed(systems)))
+    told = systems.dictionary_encode()
+    firsts = pa.array([cached_prose(text) or None for text in told.dictionary.to_pylist()], pa.string())
+    counts = pc.list_value_length(turns).fill_null(0).to_numpy().astype(np.int64)
+    starts = np.cumsum(counts) - counts
+    flat = turns.flatten()
+    roles, contents = pc.struct_field(flat, "role"), pc.struct_field(flat, "content")
+    opens = np.zeros(len(counts), np.bool_)
+    opens[counts > 0] = np.asarray(pc.equal(roles.take(pa.array(starts[counts > 0])), "system").fill_null(False))
+    codes = told.indices.fill_null(0).to_numpy()
+    is_told = (
+        np.asarray(told.indices.is_valid()) & np.asarray(firsts.is_valid())[codes] if len(firsts) else opens & False
+    )
+    added = is_told & ~opens
+    # Each turn, and each system prompt added, by its place behind all turns.
+    order = np.insert(np.arange(len(roles)), starts[added], len(roles) + np.arange(len(firsts))[codes[added]])
+    role_of = np.minimum(order, len(roles))
+    return chat(
+        counts + added,
+        pa.concat_arrays([roles, pa.array(["system"])]).take(pa.array(role_of)),
+        pa.concat_arrays([contents, firsts]).take(pa.array(order)),
+    )
 
 
 def with_system(turns: Any, system: Any) -> Any:

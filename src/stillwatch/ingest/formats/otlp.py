@@ -13,6 +13,9 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
+import pyarrow as pa
+
+from stillwatch.ingest.cells import Column, listed
 from stillwatch.ingest.chat import (
     any_address,
     cached_tool_names,
@@ -30,8 +33,9 @@ from stillwatch.ingest.formats.attributes import (
     numbered_in,
     of_rows,
 )
-from stillwatch.ingest.formats.genai import answers, conversations, numbered_lists, with_system
+from stillwatch.ingest.formats.genai import answers, conversations, numbered_lists, with_systems
 from stillwatch.ingest.formats.litellm import somebody
+from stillwatch.ingest.formats.spans import spans as scanned
 from stillwatch.ingest.formats.wire import Calls, Export, Told, logs, rows, spans
 from stillwatch.ingest.importer import ASIDE, REQUEST, SPAN, Exploded, Importer, at
 
@@ -55,6 +59,13 @@ def explode(exports: Sequence[Export], wanted: Wanted) -> Exploded:
         return called(spans(exports, names), names)
     parts = [part for export in exports for part in (spans([export], names), told_in(logs(export), names))]
     return called(together(parts), names)
+
+
+def scan(lines: bytes, wanted: Wanted) -> Exploded | None:
+    """The same of exports of spans on lines of plain JSON; None where they are to be decoded."""
+    names = needed(wanted)
+    told = scanned(lines, names)
+    return None if told is None else called(told, names)
 
 
 def needed(wanted: Wanted) -> Wanted:
@@ -136,26 +147,28 @@ def called(told: Calls, wanted: Wanted) -> Exploded:
         tools = columns.get("tools") or [None] * n_rows
         columns["tools"] = [one.get(_FUNCTIONS, other) for one, other in zip(lists, tools, strict=True)]
 
-    def first_of(name: str, old: str, told_by_events: list[Any]) -> list[Any]:
+    def first_of(name: str, old: str, told_by_events: list[Any]) -> Column:
         in_lists = [one.get(old) for one in lists]
         given = (columns.get(name), in_lists, columns.get(old), told_by_events)
-        return _first_of([column for column in given if column], n_rows)
+        return _first_of([column for column in given if column is not None and len(column)], n_rows)
 
     turns = conversations(first_of("gen_ai.input.messages", "gen_ai.prompt", turns))
     if "gen_ai.system_instructions" in columns:
-        turns = list(map(with_system, turns, columns["gen_ai.system_instructions"]))
+        turns = with_systems(turns, columns["gen_ai.system_instructions"])
     said, calls, stops = answers(first_of("gen_ai.output.messages", "gen_ai.completion", choices))
-    derived: dict[str, list[Any]] = {
+    derived: dict[str, Column] = {
         "call": ["yes" if is_call else "no" for is_call in are_calls], "ts": told.times, "place": told.places,
         "status": told.states, "aside": told.are_aside, "turns": turns, "said": said, "calls": calls, "stop": stops,
     }  # fmt: skip
     return Exploded(n_rows, columns | derived)
 
 
-def _first_of(columns: Sequence[Sequence[Any]], n_rows: int) -> list[Any]:
+def _first_of(columns: Sequence[Column], n_rows: int) -> Column:
     """Of each row the first value that says something; an empty tuple where none does."""
+    if len(columns) == 1 and isinstance(columns[0], pa.Array):
+        return columns[0]
     found: list[Any] = [()] * n_rows
-    for column in reversed(columns):
+    for column in map(listed, reversed(columns)):
         found = list(column) if all(column) else [a or b for a, b in zip(column, found, strict=True)]
     return found
 
@@ -207,6 +220,7 @@ OTLP = Importer(
     title="OpenTelemetry GenAI (OTLP)",
     marks=(("resourceSpans",), ("resourceLogs",)),
     explode=explode,
+    scan=scan,
     names=names,
     parts=parts,
     record=Export,

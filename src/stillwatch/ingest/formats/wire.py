@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from stillwatch.ingest.cells import Column
 from stillwatch.ingest.formats.attributes import (
     CALLS,
     NO_CALLS,
@@ -22,7 +23,7 @@ from stillwatch.ingest.formats.attributes import (
     is_calling,
 )
 
-_OK, _FAILED = "200", "error"
+OK, FAILED = "200", "error"
 _FAILURES = (2, "STATUS_CODE_ERROR")
 _RESOURCES, _SCOPES, _SPANS = attrgetter("resourceSpans"), attrgetter("scopeSpans"), attrgetter("spans")
 _ATTRIBUTES, _EVENTS, _START = attrgetter("attributes"), attrgetter("events"), attrgetter("startTimeUnixNano")
@@ -136,9 +137,9 @@ class Calls(NamedTuple):
     for.
     """
 
-    places: list[str]
-    times: list[int | None]
-    states: list[str | None]
+    places: Column
+    times: Column
+    states: Column
     attributes: Attributes
     events: list[list[tuple[str, dict[str, Any]]]]
     are_aside: list[bool]
@@ -163,7 +164,7 @@ def spans(exports: Iterable[Export], wanted: Wanted) -> Calls:
     return Calls(
         [f"{span.traceId}:{span.spanId}".lower() for span in found],
         list(map(_nanoseconds, map(_START, found))),
-        [_OK if (status := span.status) is None or status.code not in _FAILURES else _FAILED for span in found],
+        [OK if (status := span.status) is None or status.code not in _FAILURES else FAILED for span in found],
         _attributes(list(map(_ATTRIBUTES, found)), wanted),
         events,
         [False] * len(found),
@@ -251,7 +252,7 @@ def _told(values: Sequence[AnyValue | None], depth: int = 0) -> list[Any]:
     try:
         texts = list(map(_STRING, values))
     except AttributeError:  # a value that is null
-        return [_value(one, depth) for one in values]
+        return [value_of(one, depth) for one in values]
     if all(texts):
         return texts
     if set(texts) == {None}:
@@ -263,7 +264,7 @@ def _told(values: Sequence[AnyValue | None], depth: int = 0) -> list[Any]:
         if all(lists) and set(numbers) | set(map(_BOOL, values)) == {None} and depth < _DEEPEST:
             inner = iter(_told([one for item in lists for one in item.values], depth + 1))
             return [list(islice(inner, len(item.values))) for item in lists]
-    return [_value(one, depth) if text is None else text for text, one in zip(texts, values, strict=True)]
+    return [value_of(one, depth) if text is None else text for text, one in zip(texts, values, strict=True)]
 
 
 def rows(exports: Iterable[Export]) -> Iterator[dict[str, Any]]:
@@ -285,7 +286,7 @@ def _log(log: LogRecord) -> Told:
     name = log.eventName or event_name(attributes)
     ts = _nanoseconds(log.timeUnixNano) or _nanoseconds(log.observedTimeUnixNano)
     place = f"{log.traceId}:{log.spanId}".lower() if log.traceId and log.spanId else ""
-    return Told(place, ts, name, attributes, _value(log.body))
+    return Told(place, ts, name, attributes, value_of(log.body))
 
 
 def event_name(attributes: Mapping[str, Any]) -> str:
@@ -302,10 +303,11 @@ def _nanoseconds(value: int | str | None) -> int | None:
 
 
 def _pairs(pairs: Sequence[KeyValue]) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs}
+    return {pair.key: value_of(pair.value) for pair in pairs}
 
 
-def _value(value: AnyValue | None, depth: int = 0) -> Any:
+def value_of(value: AnyValue | None, depth: int = 0) -> Any:
+    """What a value says; None where it says nothing, or lies too deep."""
     if value is None or depth > _DEEPEST:
         return None
     if (text := value.stringValue) is not None:
@@ -318,7 +320,7 @@ def _value(value: AnyValue | None, depth: int = 0) -> Any:
     if value.boolValue is not None:
         return value.boolValue
     if value.arrayValue is not None:
-        return [_value(one, depth + 1) for one in value.arrayValue.values]
+        return [value_of(one, depth + 1) for one in value.arrayValue.values]
     if value.kvlistValue is not None:
-        return {pair.key: _value(pair.value, depth + 1) for pair in value.kvlistValue.values}
+        return {pair.key: value_of(pair.value, depth + 1) for pair in value.kvlistValue.values}
     return value.doubleValue
