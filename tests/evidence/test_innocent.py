@@ -186,6 +186,28 @@ def test_what_is_explained_in_part_carries_no_margin_alone() -> None:
     assert tool_margin.parts["content"] <= PARTLY_BITS < BAR
 
 
+def test_like_work_comes_through_like_clients() -> None:
+    """Where no accounts file is given, a harness's own client speaks against no explanation, and networks may."""
+
+    def own_client(number: int, person: Habits, rng: Rng) -> None:
+        harness(number, person, rng)
+        if number < len(CROWD):
+            person.agent = "evalrun/0.4 python"
+
+    def outcome(change: Callable[[int, Habits, Rng], None]) -> tuple[float, float]:
+        subject = street(change).subject(CROWD)
+        accounts = subject.population.accounts.select(["account_id"])
+        subject = replace(subject, population=replace(subject.population, accounts=accounts))
+        found = {signal.name: said for signal in SIGNALS if (said := signal.weigh(subject)) is not None}
+        told = {margin.hypothesis.name: margin.parts for margin in weigh_innocent(subject, found)}
+        return found["shared_network_client"].e_log2, told["benchmark_harness"]["network_client"]
+
+    said, counts = outcome(own_client)
+    assert said > BAR and counts <= 0
+    said, counts = outcome(campaign)
+    assert said > BAR and counts > BAR
+
+
 def test_the_same_tasks_from_several_accounts_are_no_alibi() -> None:
     """Repeats speak for a class or a benchmark by so many bits and no more: rented networks outweigh them."""
     told = {margin.hypothesis.name: margin.parts["content"] for margin in weighed(best_of_several).margins}

@@ -122,5 +122,7 @@ IDENTITY = SharedHubs("shared_identity", "identity", ("payment_fingerprint", "ph
 FUNDING = SharedHubs("shared_issuers", "funding", ("payment_bin",))
 MAIL = SharedHubs("shared_mail_domains", "funding", ("email_domain",))
 NETWORK_CLIENT = SharedHubs("shared_network_client", "network_client", ("ip", "user_agent", "tls_fingerprint"))
+NETWORK = SharedHubs("shared_networks", "network_client", ("ip",))
+"""Networks alone, for where clients tell nothing."""
 CONTENT = SharedHubs("shared_templates", "content", ("prompt", "system_prompt"))
 SIGN_UP = SharedHubs("sign_up_bursts", "time", ("created_at",))

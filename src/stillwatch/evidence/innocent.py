@@ -21,7 +21,7 @@ from stillwatch.detect.population import dense
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.fleets import FLEETS
 from stillwatch.evidence.harvest import Elicitation
-from stillwatch.evidence.hubs import FUNDING, IDENTITY, MAIL, NETWORK_CLIENT, SIGN_UP
+from stillwatch.evidence.hubs import FUNDING, IDENTITY, MAIL, NETWORK, NETWORK_CLIENT, SIGN_UP
 from stillwatch.evidence.signal import Finding, Question, Signal, Subject
 from stillwatch.evidence.signup import WINDOW
 from stillwatch.kernels.evalues import mean_e_log2
@@ -169,9 +169,6 @@ def carriers_of_tool(subject: Subject) -> Mask:
     return np.asarray(carried[:, tool].todense()).ravel() > 0
 
 
-CLIENTS_CHOOSE = ("shared_network_client",)
-"""Not left open by any hypothesis where a group rests on what clients choose alone (`rests_on_clients`)."""
-
 PROVIDER_OBSERVES = ("payment_fingerprint", "payment_bin", "phone_hash", "email_hash", "created_at")
 """Account columns that clients do not choose freely."""
 
@@ -180,20 +177,21 @@ SPEAKS = 4.0
 """Bits from which sign-ups count as something the provider saw: odds of 16, which one signal of a kind may cost."""
 
 
-def rests_on_clients(subject: Subject, found: Mapping[str, Finding]) -> bool:
-    """Whether a group rests on what clients choose, though the provider could have observed something.
+def what_clients_show(subject: Subject, found: Mapping[str, Finding]) -> str:
+    """The signal by which a hypothesis weighs networks and clients: of both, of networks alone, or none ("").
 
     Networks and prompts can be copied, and those who do like work come through like networks. Where the provider
     could have seen what joins one payer to another (issuers, telephones, sign-ups), something of it must speak for the
-    group; a card that several accounts of one customer share joins nobody.
+    group, or nothing of these counts; a card that several accounts of one customer share joins nobody. Where the
+    provider could have seen nothing, networks count alone: like work is done with like clients by strangers too.
     """
     traits, members = subject.traits, subject.candidate.members
     if not set(PROVIDER_OBSERVES) & set(subject.population.accounts.column_names):
-        return False
+        return NETWORK.name
     if any(one.family == "time" and one.question == "operator" and one.e_log2 >= SPEAKS for one in found.values()):
-        return False
+        return NETWORK_CLIENT.name
     joins_payers = np.array([kind.name in ("issuer", "phone", "email", "mail") for kind in KINDS])[traits.kind]
-    return not enriched_hubs(traits, members, within=joins_payers).any()
+    return NETWORK_CLIENT.name if enriched_hubs(traits, members, within=joins_payers).any() else ""
 
 
 RESELLER = Hypothesis(
@@ -202,7 +200,6 @@ RESELLER = Hypothesis(
     ("shared_templates", "work_templates", "elicitation"),
     everybody,
     "a reseller's contract, or customers who speak for themselves",
-    # Whom a reseller draws is not known, nor whether they repeat one another.
     partly=("partition",),
 )
 """Strangers behind one operator: what `judge.is_shared_access` says of a group, and so no innocent rival of it."""
@@ -229,8 +226,6 @@ HYPOTHESES = (
         ),
         carriers_of_tool,
         "other users of the tool who share payment and networks with the group as often as its members do",
-        # What people ask of a tool is their own, and repeats as it does among their peers; but some tools are for
-        # questions that nobody asks twice.
         partly=("partition",),
     ),
     Hypothesis(
@@ -270,7 +265,8 @@ OWN_USE = Hypothesis(
 """What one account can never be told from; weighed against no group."""
 
 LEFT_OPEN: Mapping[str, Signal] = {
-    signal.name: signal for signal in (IDENTITY, FUNDING, MAIL, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
+    signal.name: signal
+    for signal in (IDENTITY, FUNDING, MAIL, NETWORK, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
 }
 """Signals a hypothesis weighs again in its own population; the rest is taken from the findings of the group."""
 
@@ -287,14 +283,13 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
     """
     margins = []
     known: dict[str, Finding | None] = dict(found)
-    clients_alone = rests_on_clients(subject, found)
+    by_clients = what_clients_show(subject, found)
     for hypothesis in HYPOTHESES:
         eligible = hypothesis.narrow(subject)
         narrowed = replace(subject, eligible=eligible)
         left: dict[str, list[float]] = {}
-        for name in hypothesis.leaves_of(subject):
-            if name in CLIENTS_CHOOSE and clients_alone:
-                continue
+        for leaves in hypothesis.leaves_of(subject):
+            name = by_clients if leaves == NETWORK_CLIENT.name else leaves
             again = LEFT_OPEN.get(name)
             if again and not eligible.all():
                 finding = again.weigh(narrowed)
