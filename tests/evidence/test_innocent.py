@@ -186,6 +186,19 @@ def test_what_is_explained_in_part_carries_no_margin_alone() -> None:
     assert tool_margin.parts["content"] <= PARTLY_BITS < BAR
 
 
+def test_few_repeats_missing_are_what_a_tool_has() -> None:
+    """Where peers of so many people would repeat each other five times, a tool's users who never do prove nothing."""
+    found = weighed(campaign)
+    few = {
+        name: replace(one, statistic=0.0, e_log2=4.0, detail={"expected": 5.0, "dispersion": 0.2})
+        for name, one in found.findings.items()
+        if name == "partition"
+    }
+    parts = {one.hypothesis.name: one.parts.get("content", 0.0) for one in weigh_innocent(found.subject, few)}
+    # P(0) of a negative binomial of mean 1.25 and dispersion .2 is 1.25 ^ -5 = .33, so that e is below 3.
+    assert parts["popular_tool"] <= np.log2((1 + 1 / 0.33) / 2) < parts["benchmark_harness"]
+
+
 def test_like_work_comes_through_like_clients() -> None:
     """Where no accounts file is given, a harness's own client speaks against no explanation, and networks may."""
 

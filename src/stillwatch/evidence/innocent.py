@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from stillwatch.evidence.harvest import Elicitation
 from stillwatch.evidence.hubs import FUNDING, IDENTITY, MAIL, NETWORK, NETWORK_CLIENT, SIGN_UP
 from stillwatch.evidence.signal import Finding, Question, Signal, Subject
 from stillwatch.evidence.signup import WINDOW
-from stillwatch.kernels.evalues import mean_e_log2
+from stillwatch.kernels.evalues import mean_e_log2, too_few_e_log2
 
 Mask = npt.NDArray[np.bool_]
 
@@ -39,8 +40,13 @@ NETWORKS_OF_A_PLACE, COVER_OF_A_PLACE = 3, 0.7
 """A place is at most so many networks that reach this share of a group: an office, a campus, a lecture hall."""
 
 
+OWN_QUESTIONS = 0.25
+"""Share of their peers' repeats at which people repeat one another who come with questions of their own, such as the
+users of one tool."""
+
 PARTLY_BITS = 6.0
-"""Most bits of what a hypothesis explains in part: odds of 64, below the least margin that `settings.Bars` ships."""
+"""Most bits of what a hypothesis explains in part: odds of 64, below the least margin that `settings.Bars` ships. Some
+tools are for questions that nobody asks twice, so however many repeats are missing, it is no proof."""
 
 
 AGAINST_BITS = 10.0
@@ -57,8 +63,8 @@ class Hypothesis:
         at_one_place: what it leaves instead where the group sits at one place; None where a place explains no more.
         narrow: which accounts the cause would draw from; all where it does not apply.
         would_change: the observation that would change the verdict, in one sentence.
-        partly: signals it explains unless its people are unlike any others; of each at most `PARTLY_BITS` count, so
-            that none carries the margin alone.
+        partly: `partition`, where its people come with questions of their own: what is missing of `OWN_QUESTIONS` of
+            their peers' repeats counts, and at most `PARTLY_BITS`, so that it never carries the margin alone.
         foretells_against: signals whose contrary the cause foretells, so that bits below 0 count against a campaign,
             down to -`AGAINST_BITS`: a harness sends the same questions from everywhere.
     """
@@ -301,13 +307,19 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
                 left.setdefault(finding.family, []).append(finding.e_log2)
         for name in hypothesis.partly:
             if (partial := known.get(name)) is not None:
-                left.setdefault(partial.family, []).append(min(partial.e_log2, PARTLY_BITS))
+                left.setdefault(partial.family, []).append(_in_part(partial))
         parts = {family: hedged_bits(mean_e_log2(np.array(bits))) for family, bits in left.items()}
         for name in hypothesis.foretells_against:
             if (contrary := known.get(name)) is not None and contrary.e_log2 < 0:
                 parts[contrary.family] = max(contrary.e_log2, -AGAINST_BITS)
         margins.append(Margin(hypothesis, float(sum(parts.values())), parts))
     return sorted(margins, key=lambda margin: (margin.bits, margin.hypothesis.name))
+
+
+def _in_part(partition: Finding) -> float:
+    """Bits of the repeats missing beside people who come with questions of their own."""
+    expected, dispersion = (cast(float, partition.detail[name]) for name in ("expected", "dispersion"))
+    return min(too_few_e_log2(int(partition.statistic), OWN_QUESTIONS * expected, dispersion), PARTLY_BITS)
 
 
 def hedged_bits(e_log2: float) -> float:
