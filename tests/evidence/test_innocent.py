@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from stillwatch.evidence.hubs import NETWORK
 from stillwatch.evidence.innocent import AGAINST_BITS, HYPOTHESES, PARTLY_BITS, hedged_bits, weigh_innocent
 from stillwatch.evidence.judge import Weighed, weigh
 from stillwatch.settings import Bars
@@ -219,6 +220,19 @@ def test_like_work_comes_through_like_clients() -> None:
     assert said > BAR and counts <= 0
     said, counts = outcome(campaign)
     assert said > BAR and counts > BAR
+
+
+def test_tenants_of_the_same_clouds_are_no_campaign() -> None:
+    """Networks that a group shares half with strangers tell where carriers are independent, and not among tenants."""
+
+    def tenants(number: int, person: Habits, rng: Rng) -> None:
+        if number < 2 * len(CROWD):
+            person.ip = lambda _: f"16.0.{number % 6}.9"
+
+    subject = street(tenants).subject(CROWD)
+    bare, among_tenants = (replace(NETWORK, kinship=kinship).weigh(subject) for kinship in (0.0, NETWORK.kinship))
+    assert bare is not None and among_tenants is not None
+    assert bare.e_log2 > BAR > among_tenants.e_log2
 
 
 def test_the_same_tasks_from_several_accounts_are_no_alibi() -> None:

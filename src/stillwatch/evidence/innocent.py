@@ -189,7 +189,8 @@ def what_clients_show(subject: Subject, found: Mapping[str, Finding]) -> str:
     Networks and prompts can be copied, and those who do like work come through like networks. Where the provider
     could have seen what joins one payer to another (issuers, telephones, sign-ups), something of it must speak for the
     group, or nothing of these counts; a card that several accounts of one customer share joins nobody. Where the
-    provider could have seen nothing, networks count alone: like work is done with like clients by strangers too.
+    provider could have seen nothing, networks count alone, and as people of one trade share them: strangers who do like
+    work use like clients and rent from the same clouds.
     """
     traits, members = subject.traits, subject.candidate.members
     if not set(PROVIDER_OBSERVES) & set(subject.population.accounts.column_names):
