@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from stillwatch.evidence.hubs import NETWORK
 from stillwatch.evidence.innocent import AGAINST_BITS, HYPOTHESES, PARTLY_BITS, hedged_bits, weigh_innocent
 from stillwatch.evidence.judge import Weighed, weigh
 from stillwatch.settings import Bars
@@ -184,6 +185,54 @@ def test_what_is_explained_in_part_carries_no_margin_alone() -> None:
     assert loud
     tool_margin = next(one for one in weigh_innocent(found.subject, loud) if one.hypothesis.name == "popular_tool")
     assert tool_margin.parts["content"] <= PARTLY_BITS < BAR
+
+
+def test_few_repeats_missing_are_what_a_tool_has() -> None:
+    """Where peers of so many people would repeat each other five times, a tool's users who never do prove nothing."""
+    found = weighed(campaign)
+    few = {
+        name: replace(one, statistic=0.0, e_log2=4.0, detail={"expected": 5.0, "dispersion": 0.2})
+        for name, one in found.findings.items()
+        if name == "partition"
+    }
+    parts = {one.hypothesis.name: one.parts.get("content", 0.0) for one in weigh_innocent(found.subject, few)}
+    # P(0) of a negative binomial of mean 1.25 and dispersion .2 is 1.25 ^ -5 = .33, so that e is below 3.
+    assert parts["popular_tool"] <= np.log2((1 + 1 / 0.33) / 2) < parts["benchmark_harness"]
+
+
+def test_like_work_comes_through_like_clients() -> None:
+    """Where no accounts file is given, a harness's own client speaks against no explanation, and networks may."""
+
+    def own_client(number: int, person: Habits, rng: Rng) -> None:
+        harness(number, person, rng)
+        if number < len(CROWD):
+            person.agent = "evalrun/0.4 python"
+
+    def outcome(change: Callable[[int, Habits, Rng], None]) -> tuple[float, float]:
+        subject = street(change).subject(CROWD)
+        accounts = subject.population.accounts.select(["account_id"])
+        subject = replace(subject, population=replace(subject.population, accounts=accounts))
+        found = {signal.name: said for signal in SIGNALS if (said := signal.weigh(subject)) is not None}
+        told = {margin.hypothesis.name: margin.parts for margin in weigh_innocent(subject, found)}
+        return found["shared_network_client"].e_log2, told["benchmark_harness"]["network_client"]
+
+    said, counts = outcome(own_client)
+    assert said > BAR and counts <= 0
+    said, counts = outcome(campaign)
+    assert said > BAR and counts > BAR
+
+
+def test_tenants_of_the_same_clouds_are_no_campaign() -> None:
+    """Networks that a group shares half with strangers tell where carriers are independent, and not among tenants."""
+
+    def tenants(number: int, person: Habits, rng: Rng) -> None:
+        if number < 2 * len(CROWD):
+            person.ip = lambda _: f"16.0.{number % 6}.9"
+
+    subject = street(tenants).subject(CROWD)
+    bare, among_tenants = (replace(NETWORK, kinship=kinship).weigh(subject) for kinship in (0.0, NETWORK.kinship))
+    assert bare is not None and among_tenants is not None
+    assert bare.e_log2 > BAR > among_tenants.e_log2
 
 
 def test_the_same_tasks_from_several_accounts_are_no_alibi() -> None:

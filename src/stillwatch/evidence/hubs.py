@@ -14,8 +14,9 @@ from scipy.special import betaincinv, gammaincinv
 
 from stillwatch.detect.membership import SMALLEST_MEETING
 from stillwatch.detect.traits import KINDS, N_HALVES
+from stillwatch.evidence.ranks import LEAST_KINSHIP
 from stillwatch.evidence.signal import Finding, Question, Subject
-from stillwatch.kernels.evalues import hub_e_log2, mean_e_log2
+from stillwatch.kernels.evalues import hub_e_log2, mean_e_log2, share_e_log2
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -28,12 +29,16 @@ class SharedHubs:
     Null: which carriers of a hub are members is independent of the hub, given cohort and activity. Fails where an
     innocent cause joins the family to what formed the group: one organisation, one place, one tool; those are
     hypotheses of their own (`innocent`). To defeat it an operator must give every account a trait of its own.
+
+    With `kinship` carriers are correlated under the null, as people of one trade are who rent from the same clouds: a
+    hub that is nearly the group's own still tells, one in which some of it meet among strangers does not.
     """
 
     name: str
     family: str
     needs: tuple[str, ...]
     question: Question = "operator"
+    kinship: float = 0.0
 
     def weigh(self, subject: Subject) -> Finding | None:
         """Average the e-values of all halves, each the mean over the hubs of the other half."""
@@ -53,7 +58,7 @@ class SharedHubs:
             effect=observed / max(expected, 1e-9),
             lo=low / max(expected, 1e-9),
             hi=high / max(expected, 1e-9),
-            null_id="hub-configuration-by-cohort/1",
+            null_id="hub-configuration-with-kinship/1" if self.kinship else "hub-configuration-by-cohort/1",
             e_log2=e_log2,
             h1="each hub has its own share of carriers in the group, uniform between the null share and 1",
             h0="carriers of a hub lie in the group as often as the group's share of its cohorts' edges",
@@ -81,7 +86,7 @@ class SharedHubs:
         if not enough.any():
             return None
         hubs, carriers, observed, expected = hubs[enough], carriers[enough], observed[enough], expected[enough]
-        e_log2 = hub_e_log2(observed, carriers, expected / carriers)
+        e_log2 = self._e_log2(observed, carriers, expected / carriers)
         met = observed > expected
         strong = e_log2 > 0
         return _Half(
@@ -93,6 +98,12 @@ class SharedHubs:
             kinds=traits.kind[hubs[strong]],
             keys=traits.key[hubs[strong]],
         )
+
+    def _e_log2(self, observed: Ints, carriers: Ints, share: Floats) -> Floats:
+        if not self.kinship:
+            return hub_e_log2(observed, carriers, share)
+        hubs = zip(observed.tolist(), carriers.tolist(), share.tolist(), strict=True)
+        return np.array([share_e_log2(x, n, part, self.kinship) for x, n, part in hubs])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +133,7 @@ IDENTITY = SharedHubs("shared_identity", "identity", ("payment_fingerprint", "ph
 FUNDING = SharedHubs("shared_issuers", "funding", ("payment_bin",))
 MAIL = SharedHubs("shared_mail_domains", "funding", ("email_domain",))
 NETWORK_CLIENT = SharedHubs("shared_network_client", "network_client", ("ip", "user_agent", "tls_fingerprint"))
+NETWORK = SharedHubs("shared_networks", "network_client", ("ip",), kinship=LEAST_KINSHIP)
+"""Networks alone, beside people of one trade: what is left to weigh where the provider saw nothing."""
 CONTENT = SharedHubs("shared_templates", "content", ("prompt", "system_prompt"))
 SIGN_UP = SharedHubs("sign_up_bursts", "time", ("created_at",))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,10 @@ from stillwatch.detect.population import dense
 from stillwatch.detect.traits import KINDS
 from stillwatch.evidence.fleets import FLEETS
 from stillwatch.evidence.harvest import Elicitation
-from stillwatch.evidence.hubs import FUNDING, IDENTITY, MAIL, NETWORK_CLIENT, SIGN_UP
+from stillwatch.evidence.hubs import FUNDING, IDENTITY, MAIL, NETWORK, NETWORK_CLIENT, SIGN_UP
 from stillwatch.evidence.signal import Finding, Question, Signal, Subject
 from stillwatch.evidence.signup import WINDOW
-from stillwatch.kernels.evalues import mean_e_log2
+from stillwatch.kernels.evalues import mean_e_log2, too_few_e_log2
 
 Mask = npt.NDArray[np.bool_]
 
@@ -39,8 +40,13 @@ NETWORKS_OF_A_PLACE, COVER_OF_A_PLACE = 3, 0.7
 """A place is at most so many networks that reach this share of a group: an office, a campus, a lecture hall."""
 
 
+OWN_QUESTIONS = 0.25
+"""Share of their peers' repeats at which people repeat one another who come with questions of their own, such as the
+users of one tool."""
+
 PARTLY_BITS = 6.0
-"""Most bits of what a hypothesis explains in part: odds of 64, below the least margin that `settings.Bars` ships."""
+"""Most bits of what a hypothesis explains in part: odds of 64, below the least margin that `settings.Bars` ships. Some
+tools are for questions that nobody asks twice, so however many repeats are missing, it is no proof."""
 
 
 AGAINST_BITS = 10.0
@@ -57,8 +63,8 @@ class Hypothesis:
         at_one_place: what it leaves instead where the group sits at one place; None where a place explains no more.
         narrow: which accounts the cause would draw from; all where it does not apply.
         would_change: the observation that would change the verdict, in one sentence.
-        partly: signals it explains unless its people are unlike any others; of each at most `PARTLY_BITS` count, so
-            that none carries the margin alone.
+        partly: `partition`, where its people come with questions of their own: what is missing of `OWN_QUESTIONS` of
+            their peers' repeats counts, and at most `PARTLY_BITS`, so that it never carries the margin alone.
         foretells_against: signals whose contrary the cause foretells, so that bits below 0 count against a campaign,
             down to -`AGAINST_BITS`: a harness sends the same questions from everywhere.
     """
@@ -169,9 +175,6 @@ def carriers_of_tool(subject: Subject) -> Mask:
     return np.asarray(carried[:, tool].todense()).ravel() > 0
 
 
-CLIENTS_CHOOSE = ("shared_network_client",)
-"""Not left open by any hypothesis where a group rests on what clients choose alone (`rests_on_clients`)."""
-
 PROVIDER_OBSERVES = ("payment_fingerprint", "payment_bin", "phone_hash", "email_hash", "created_at")
 """Account columns that clients do not choose freely."""
 
@@ -180,20 +183,22 @@ SPEAKS = 4.0
 """Bits from which sign-ups count as something the provider saw: odds of 16, which one signal of a kind may cost."""
 
 
-def rests_on_clients(subject: Subject, found: Mapping[str, Finding]) -> bool:
-    """Whether a group rests on what clients choose, though the provider could have observed something.
+def what_clients_show(subject: Subject, found: Mapping[str, Finding]) -> str:
+    """The signal by which a hypothesis weighs networks and clients: of both, of networks alone, or none ("").
 
     Networks and prompts can be copied, and those who do like work come through like networks. Where the provider
     could have seen what joins one payer to another (issuers, telephones, sign-ups), something of it must speak for the
-    group; a card that several accounts of one customer share joins nobody.
+    group, or nothing of these counts; a card that several accounts of one customer share joins nobody. Where the
+    provider could have seen nothing, networks count alone, and as people of one trade share them: strangers who do like
+    work use like clients and rent from the same clouds.
     """
     traits, members = subject.traits, subject.candidate.members
     if not set(PROVIDER_OBSERVES) & set(subject.population.accounts.column_names):
-        return False
+        return NETWORK.name
     if any(one.family == "time" and one.question == "operator" and one.e_log2 >= SPEAKS for one in found.values()):
-        return False
+        return NETWORK_CLIENT.name
     joins_payers = np.array([kind.name in ("issuer", "phone", "email", "mail") for kind in KINDS])[traits.kind]
-    return not enriched_hubs(traits, members, within=joins_payers).any()
+    return NETWORK_CLIENT.name if enriched_hubs(traits, members, within=joins_payers).any() else ""
 
 
 RESELLER = Hypothesis(
@@ -202,7 +207,6 @@ RESELLER = Hypothesis(
     ("shared_templates", "work_templates", "elicitation"),
     everybody,
     "a reseller's contract, or customers who speak for themselves",
-    # Whom a reseller draws is not known, nor whether they repeat one another.
     partly=("partition",),
 )
 """Strangers behind one operator: what `judge.is_shared_access` says of a group, and so no innocent rival of it."""
@@ -229,8 +233,6 @@ HYPOTHESES = (
         ),
         carriers_of_tool,
         "other users of the tool who share payment and networks with the group as often as its members do",
-        # What people ask of a tool is their own, and repeats as it does among their peers; but some tools are for
-        # questions that nobody asks twice.
         partly=("partition",),
     ),
     Hypothesis(
@@ -270,7 +272,8 @@ OWN_USE = Hypothesis(
 """What one account can never be told from; weighed against no group."""
 
 LEFT_OPEN: Mapping[str, Signal] = {
-    signal.name: signal for signal in (IDENTITY, FUNDING, MAIL, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
+    signal.name: signal
+    for signal in (IDENTITY, FUNDING, MAIL, NETWORK, NETWORK_CLIENT, SIGN_UP, WINDOW, FLEETS, BY_TASK)
 }
 """Signals a hypothesis weighs again in its own population; the rest is taken from the findings of the group."""
 
@@ -287,14 +290,13 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
     """
     margins = []
     known: dict[str, Finding | None] = dict(found)
-    clients_alone = rests_on_clients(subject, found)
+    by_clients = what_clients_show(subject, found)
     for hypothesis in HYPOTHESES:
         eligible = hypothesis.narrow(subject)
         narrowed = replace(subject, eligible=eligible)
         left: dict[str, list[float]] = {}
-        for name in hypothesis.leaves_of(subject):
-            if name in CLIENTS_CHOOSE and clients_alone:
-                continue
+        for leaves in hypothesis.leaves_of(subject):
+            name = by_clients if leaves == NETWORK_CLIENT.name else leaves
             again = LEFT_OPEN.get(name)
             if again and not eligible.all():
                 finding = again.weigh(narrowed)
@@ -306,13 +308,19 @@ def weigh_innocent(subject: Subject, found: Mapping[str, Finding]) -> list[Margi
                 left.setdefault(finding.family, []).append(finding.e_log2)
         for name in hypothesis.partly:
             if (partial := known.get(name)) is not None:
-                left.setdefault(partial.family, []).append(min(partial.e_log2, PARTLY_BITS))
+                left.setdefault(partial.family, []).append(_in_part(partial))
         parts = {family: hedged_bits(mean_e_log2(np.array(bits))) for family, bits in left.items()}
         for name in hypothesis.foretells_against:
             if (contrary := known.get(name)) is not None and contrary.e_log2 < 0:
                 parts[contrary.family] = max(contrary.e_log2, -AGAINST_BITS)
         margins.append(Margin(hypothesis, float(sum(parts.values())), parts))
     return sorted(margins, key=lambda margin: (margin.bits, margin.hypothesis.name))
+
+
+def _in_part(partition: Finding) -> float:
+    """Bits of the repeats missing beside people who come with questions of their own."""
+    expected, dispersion = (cast(float, partition.detail[name]) for name in ("expected", "dispersion"))
+    return min(too_few_e_log2(int(partition.statistic), OWN_QUESTIONS * expected, dispersion), PARTLY_BITS)
 
 
 def hedged_bits(e_log2: float) -> float:
