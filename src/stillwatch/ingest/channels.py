@@ -39,7 +39,7 @@ CHANNELS = (
     Channel("networks", ("ip",), "shared exits", n_named=599),
     Channel("clients", ("user_agent", "tls_fingerprint"), "shared software", n_named=599),
     Channel("tokens", ("input_tokens", "output_tokens"), "how much was taken", n_named=600),
-    Channel("models", ("model",), "what was taken from", n_named=599),
+    Channel("models", ("model",), "what was taken from", n_named=600),
     Channel("exchange ids", ("exchange_id",), "copies of a row count once"),
     Channel("answers", ("completion",), "what was given away; not weighed by this version"),
     Channel("end users", ("end_user",), "customers behind a reseller; not weighed by this version"),
