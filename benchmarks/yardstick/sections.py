@@ -11,7 +11,9 @@ from benchmarks.yardstick.casting import KINDS, SEEDS, TIERS
 from benchmarks.yardstick.trial import Trial
 
 EMPTY_SEEDS: Final = range(1001, 1101)
-INNOCENT_SEEDS: Final = range(2001, 2041)
+INNOCENT_SEEDS: Final = range(7001, 7041)
+"""Seeds 2001 to 2040 were looked at when `OWN_QUESTIONS` was chosen; on these nothing was."""
+
 QUICK_SEEDS: Final = 2
 QUICK_EMPTY: Final = 12
 
