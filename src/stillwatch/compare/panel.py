@@ -15,8 +15,6 @@ from stillwatch.suspects.answers import Answers
 MIN_COVERAGE = 0.9
 """Share of the teachers' prompts a control must have answered; with less it is set aside and named."""
 
-SUSPECT = "suspect"
-
 
 @dataclass(frozen=True, slots=True)
 class Panel:

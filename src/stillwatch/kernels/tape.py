@@ -80,9 +80,6 @@ class Names(NamedTuple):
         )
 
 
-NO_NAMES = Names.of([])
-
-
 def tape(data: Bytes, starts: I64, ends: I64, *, marks: Words | None = None) -> Tape | None:
     """The tape of the texts that lie in `data` from each start to its end; None where one has none.
 
